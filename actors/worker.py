@@ -30,7 +30,7 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
 from rlm.processes.sharing import entry_of
-from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
+from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.settings import Settings, secrets_of
 from rlm.settings.secrets import remember
 
@@ -56,7 +56,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
     """
     if supervisor_id:
         os.setsid()
-    with StopSignals(Wakeup(shows_life=not supervisor_id)) as stop:
+    with StopSignals(shows_life=not supervisor_id) as stop:
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         remember(secrets_of(settings, os.environ))  # they were loaded in another process
         telemetry.set_up(settings, Role.WORKER, worker_id)
@@ -103,7 +103,7 @@ class WorkerProcess:
             self._lanes.carry()
         finally:
             self._is_whole = False
-            self._stop.wakeup.wake()
+            self._stop.wake()
 
     def run(self) -> None:
         """Work until there is a reason to stop, then stop."""
@@ -133,9 +133,9 @@ class WorkerProcess:
     def _reason_to_stop(self) -> str:
         """Wait until the next announcement is due or something happens; return why to stop, empty to go on."""
         seconds = max(0.0, self._beat_at - system_clock.monotonic())
-        watched: list[Wakeup | int] = [self._stop.wakeup, *self._lifeline]
+        watched: list[StopSignals | int] = [self._stop, *self._lifeline]
         readable, _, _ = select.select(watched, [], [], seconds)
-        self._stop.wakeup.drain()
+        self._stop.drain()
         if self._stop.graceful:
             return "it was asked to"
         if {*self._lifeline} & {*readable}:

@@ -172,7 +172,7 @@ class Conductor:
             else:
                 outage.over()
                 due_at = system_clock.monotonic() + pause
-            office.stop.wakeup.wait(pause)
+            office.stop.wait(pause)
         return None
 
     def _read(self) -> bool:

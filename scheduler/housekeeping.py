@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 
 from rlm import telemetry
-from rlm.admin.compliance import excess_of
+from rlm.admin.endpoints import excess_of
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError

@@ -80,7 +80,7 @@ class Office:
                 apart = self.standing and kept_apart(self.store, self.standing)
                 why = apart or f"{self.store.leases.holder()} conducts the runs and does not answer"
                 raise RunError(f"{capital(why)}; see `rlm doctor`.")
-            self.stop.wakeup.wait(CAMPAIGN_SECONDS)
+            self.stop.wait(CAMPAIGN_SECONDS)
         if unfit := self.check_fit():
             raise StoreUnfitError(unfit)
         self.watch.start()

@@ -79,7 +79,6 @@ class SchedulerService:
         self._store = store
         self._office = Office(store, stop, allow_volatile=allow_volatile)
         self._housekeeper = Housekeeper(self._office)
-        self._wakeup = stop.wakeup
         self._working = threading.Lock()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
@@ -99,7 +98,7 @@ class SchedulerService:
     def run(self) -> None:
         """Schedule until a signal; then release the lease. An open run goes on: lanes and a standby see to it."""
         store, office, every = self._store, self._office, self._store.settings.run.every_seconds
-        waker = Waker(store.url, store.keys.wake("scheduler"), self._wakeup.wake)
+        waker = Waker(store.url, store.keys.wake("scheduler"), office.stop.wake)
         clock = start_clock(every, store.clock.now, self.job)
         waker.start()
         announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
@@ -113,7 +112,7 @@ class SchedulerService:
                 if not office.stop.graceful:
                     now = store.clock.now()
                     idle = min(IDLE_SECONDS, last_due(now, every) + every - now + JOB_SECONDS)
-                    office.stop.wakeup.wait(idle if office.token else STANDBY_SECONDS)
+                    office.stop.wait(idle if office.token else STANDBY_SECONDS)
         finally:
             self._stopped.set()
             announcer.join()
@@ -135,7 +134,7 @@ class SchedulerService:
                 log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
             except StoreError as error:
                 self._outage.tell(error, "no run is started meanwhile")
-                self._office.stop.wakeup.wait(AWAY_SECONDS)
+                self._office.stop.wait(AWAY_SECONDS)
             else:
                 self._outage.over()
 

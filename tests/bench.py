@@ -89,7 +89,7 @@ class Bench:
         for key in self.store.client.scan_iter(match=f"*{self.prefix}*", count=1000):
             self.store.client.delete(key)
         for store in self.stores:
-            store.close()
+            store.client.close()
         self.api.stop()
 
     def make_lanes(self, worker_id, **changes):

@@ -1,24 +1,26 @@
-"""The endpoints and budgets of the live system: limit, used and free calls, health; and changes to them."""
+"""Endpoints and budgets of the live system: limit, used and free calls, health, changes; whether limits were kept."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointView, Share
+from rlm.core.clock import isoformat, timestamp
+from rlm.core.documents import Compliance, ComplianceRule, EndpointView, LimitedCompliance, Record, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
     RECOVERING,
     Budget,
     Circuit,
+    Limit,
     Limited,
     WindowState,
     all_limited,
@@ -27,10 +29,11 @@ from rlm.core.endpoint import (
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
 from rlm.core.text import did_you_mean, span
+from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
+from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
-from rlm.settings.model import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
@@ -39,8 +42,6 @@ _Named = TypeVar("_Named")
 FAILING_WITH = "failing: "
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
 _HELD_SECONDS = 2 * 3600.0
-#: The longest limited pause, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
 
 def standing(store: Store) -> dict[str, EndpointView]:
@@ -202,6 +203,79 @@ def who() -> str:
 def check_rate(rate: str) -> str:
     """Return a limit in its canonical spelling; raise a BadQuestionError if it is not a limit."""
     try:
-        return check_limit(" ".join(rate.split()))
+        return Limit.parse(" ".join(rate.split())).text
     except ValueError as error:
         raise BadQuestionError(f"RATE {rate!r}: {error}") from None
+
+
+# -- the log of calls sent, judged: the most calls in any period, against the limit
+
+
+def compliance(store: Store, since_seconds: float) -> Compliance:
+    """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
+
+    Each is judged by the limit in force, from when that was set. Calls count when they were sent, by the clock of
+    Redis. Endpoints that are no longer configured are left out. Before `known_from` not all calls are known;
+    what is known counts, which does not prove that there were not too many.
+    """
+    now_us, endpoints = store.now_us(), store.endpoints()
+    now, since_us = now_us / MICROSECONDS, max(0, now_us - round(since_seconds * MICROSECONDS))
+    limited = all_limited(endpoints.values())
+    longest = max((each.limit.longest_seconds for each in limited), default=0.0)
+    sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
+    changes, judged = newest_limits(store.control.changes(), limited), {}
+    for each in limited:
+        change, stamps = changes.get(each.name), sent[each.name]
+        begin_us = max(since_us, round(change.at * MICROSECONDS) if change else 0)
+        judged[each.name] = LimitedCompliance(
+            since=isoformat(begin_us / MICROSECONDS),
+            calls=len(stamps) - bisect_left(stamps, begin_us),
+            rules=tuple(peaks(stamps, each.limit, begin_us)),
+        )
+    lease, begins = store.leases.read(), store.calls.begins()
+    known_from = max(since_us / MICROSECONDS, begins or 0.0, lease.doubted_at)
+    return Compliance(
+        ok=not any(each.exceeded for each in judged.values()),
+        since=isoformat(since_us / MICROSECONDS),
+        known_from=isoformat(min(known_from, now)),
+        until=isoformat(now),
+        by_endpoint=judged,
+    )
+
+
+def excess_of(store: Store, record: Record) -> dict[str, int]:
+    """Return by endpoint and budget by how much its limit was exceeded since the run of `record` began, 0 if kept.
+
+    What was sent before endpoints were last held does not count: slots that were ahead of a clock set back have its
+    time.
+    """
+    since = max(timestamp(record.started_at), store.leases.read().doubted_at)
+    judged = compliance(store, max(0.0, store.now() - since)).by_endpoint
+    return {name: max(0, *(rule.most - rule.amount for rule in each.rules)) for name, each in judged.items()}
+
+
+def exceeded(judged: Compliance) -> list[str]:
+    """Return the endpoints and budgets whose limit was exceeded."""
+    return [name for name, each in judged.by_endpoint.items() if each.exceeded]
+
+
+def gap(judged: Compliance) -> str:
+    """Return from when on all calls are known, if that is later than was asked for, else ''."""
+    is_known = judged.known_from <= judged.since
+    return "" if is_known else f"Calls before {judged.known_from} are not known, or not all of them."
+
+
+def peaks(stamps: Sequence[int], limit: Limit, since_us: int = 0) -> Iterator[ComplianceRule]:
+    """Yield, for each rule, the fullest period that ends with a call at `since_us` or later.
+
+    `stamps` are the slots in ascending order, microseconds of Redis time.
+    """
+    for rule in limit.rules:
+        most, at_us = fullest(stamps, round(rule.seconds * MICROSECONDS), since_us)
+        yield ComplianceRule(
+            amount=rule.amount,
+            period_seconds=rule.seconds,
+            most=most,
+            at=None if at_us is None else isoformat(at_us / MICROSECONDS),
+            exceeded=most > rule.amount,
+        )

@@ -22,7 +22,7 @@ from rlm.core.documents import Condition, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import State
-from rlm.core.text import cut, ordinal, span
+from rlm.core.text import cut, span
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
 from rlm.ledger.scripts import Command, batch
@@ -70,7 +70,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
     """Yield the events of the oldest matching item in staging or on the audit list."""
     for place, raw in enumerate(islice(items_of(store), MOST_LOOKED), start=1):
         if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
-            where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
+            where = f"is on the audit list, number {place:,} in the order of the items, not taken yet"
             hinder = _hindering(store)
             for event in events:
                 name = event.event_id
@@ -109,23 +109,23 @@ def _view(store: Store, event: str) -> EventView | None:
     attempt, runs = (reading(whole, fields.get(name), key, 0) for name in (b"attempt", b"runs"))
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
-        place, where = Place.PENDING if is_open else Place.LEFTOVER, f"{ordinal(rank + 1)} of {ready:,} of its type"
+        place, where = Place.PENDING if is_open else Place.LEFTOVER, f"number {rank + 1:,} of {ready:,} of its type"
         sentence = f"is {'pending' if is_open else 'left over'}, {where}"
     elif lease is not None:
         since = reading(moment_of_us, fields.get(b"stamp"), key, now)
         endpoint, worker = (text(fields.get(name, b"")).partition(" ")[0] for name in (b"endpoint", b"owner"))
         for_seconds = f"in flight at {endpoint} for {span(max(0.0, now - since))}"
-        place, sentence = Place.IN_FLIGHT, f"is {for_seconds}, its {ordinal(attempt + 1)} attempt, in worker {worker}"
+        place, sentence = Place.IN_FLIGHT, f"is {for_seconds}, attempt {attempt + 1}, in worker {worker}"
     elif due == math.inf:
-        spent = f"the {ordinal(max(1, runs))} of at most {store.settings.retry.max_runs:,} such runs"
+        spent = f"{max(1, runs):,} of at most {store.settings.retry.max_runs:,} such runs"
         place, sentence = Place.SPENT, f"has spent its attempts of this run, {spent}: it will be left over"
     elif due is not None:
         back_off = span(max(0.0, due / MICROSECONDS - now))
-        place, sentence = Place.BACKING_OFF, f"waits {back_off} before its {ordinal(attempt + 1)} attempt (back-off)"
+        place, sentence = Place.BACKING_OFF, f"waits {back_off} before attempt {attempt + 1} (back-off)"
     elif state == Place.COMPLETED:
         last = attempts[-1] if attempts and attempts[-1].answer == CallEnd.COMPLETED else None
         at = f" at {last.at} by {last.endpoint}" if last else ""
-        place, sentence = Place.COMPLETED, f"was completed{at} at its {ordinal(attempt)} attempt"
+        place, sentence = Place.COMPLETED, f"was completed{at} at attempt {attempt}"
     elif state == Place.FAILED:
         place, sentence = Place.FAILED, "became a dead letter, which was archived, or removed from the list"
     else:

@@ -188,11 +188,8 @@ class Forecast(msgspec.Struct, frozen=True):
 
     def view(self) -> PlanView:
         """Return the document of the plan."""
-        return replace(
-            msgspec.convert(self.plan, PlanView, from_attributes=True),
-            start_seconds=round(self.gone_seconds, 3),
-            gone_in_windows=self.gone_in_windows,
-        )
+        document = msgspec.convert(self.plan, PlanView, from_attributes=True)
+        return replace(document, gone_in_windows=self.gone_in_windows)
 
     @property
     def end_seconds(self) -> float:

@@ -42,28 +42,28 @@ from rlm.processes.sharing import divide, serving
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 
-def status(store: Store, run_id: str | None, *, measured: bool = True) -> View:
-    """Return what is now, or the open or finished run with this id; `measured` is as for `open_status`."""
-    return now(store, measured=measured) if run_id is None else status_of(store, run_id, measured=measured)
+def status(store: Store, run_id: str | None) -> View:
+    """Return what is now, or the open or finished run with this id; raise a NoSuchRunError if none has it."""
+    return now(store) if run_id is None else status_of(store, run_id)
 
 
-def status_of(store: Store, run_id: str, *, measured: bool = True) -> RunStatus | Record:
+def status_of(store: Store, run_id: str) -> RunStatus | Record:
     """Return the open or finished run with this id; raise a NoSuchRunError if none has it."""
-    return _opened(store, run_id, measured=measured) or record(store, run_id)
+    return _opened(store, run_id) or record(store, run_id)
 
 
-def _opened(store: Store, run_id: str | None = None, *, measured: bool) -> RunStatus | None:
+def _opened(store: Store, run_id: str | None = None) -> RunStatus | None:
     """Return the open run, of this id if it is given; None if there is none."""
     while (run := store.runs.current()) is not None and run_id in {None, run.id}:
-        opened = open_status(store, run, measured=measured)
+        opened = open_status(store, run)
         if store.runs.is_open(run.id):  # otherwise it was closed while it was read
             return opened
     return None
 
 
-def now(store: Store, *, measured: bool = False) -> RunStatus | Rest:
+def now(store: Store) -> RunStatus | Rest:
     """Return the open run, or the time between two runs."""
-    if opened := _opened(store, measured=measured):
+    if opened := _opened(store):
         return opened
     scene, ticked_at = look(store), store.schedule.last_tick()
     there, now, every_seconds = scene.there, scene.now_us / MICROSECONDS, ticks_every_seconds(store, scene.there)
@@ -134,13 +134,13 @@ def installation(store: Store) -> Installation:
     )
 
 
-def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
+def open_status(store: Store, run: Run) -> RunStatus:
     """Return an open run with the fields of its record, as far as they are known, and its present state.
 
-    A view that is redrawn often omits what is `measured`: reading peaks and durations takes longer in a longer run.
+    Peaks and durations are not known: to read them takes longer in a longer run, and a view is redrawn often.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
-    known = make_record(store.settings, run, read_ending(store, run, measured=measured))
+    known = make_record(store.settings, run, read_ending(store, run, measured=False))
     scene = look(store)
     there, now_us, standings = scene.there, scene.now_us, scene.standings
     now = run.moment(now_us)
@@ -270,9 +270,8 @@ def course(store: Store, run: Record | RunStatus) -> RunCourse:
     """Return a finished or an open run over time."""
     began = timestamp(run.started_at)
     ended = timestamp(run.as_of if isinstance(run, RunStatus) else run.finished_at) + 0.001  # it is truncated
-    calls = sorted(
-        round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
-    )
+    logged = store.calls.since(began, ended + 1.0)
+    calls = sorted(round(call.sent_us / MICROSECONDS - began, 3) for call in logged if call.run_id == run.run_id)
     changes = [(each.at - began, each) for each in reversed(changes_made(store)) if began <= each.at <= ended]
     missing = max(0, sum(entry.calls for entry in run.by_endpoint.values()) - len(calls))
     return RunCourse(calls, missing, changes)

@@ -63,32 +63,42 @@ _PHASES = {
 }
 
 
-class Expectation(NamedTuple):
-    """The forecast of an open run: when it is done and what is left over; what binds if not everything `fits`."""
+class Verdict(NamedTuple):
+    """A sentence without its full stop, how good it is, and details in further sentences.
 
+    `rest`: nothing happens, and nothing needs to; `warn`: it continues, but not as wanted; `bad`: it does not continue.
+    """
+
+    level: Literal["well", "rest", "warn", "bad"]
     words: str
-    binds: str = ""
-    fits: bool = True
+    more: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it on one line."""
+        return f"{self.words}: {self.more}." if self.more else f"{self.words}."
 
 
-def forecast(run: RunStatus) -> Expectation:
-    """Return the present forecast of an open run."""
+def forecast(run: RunStatus) -> Verdict:
+    """Return the present forecast of an open run, and what binds if not everything fits."""
     expected, phase = run.forecast, _PHASES.get(State(run.state), "")
     if phase or expected is None:
-        return Expectation(phase or _PHASES[State.PLANNING])
+        return Verdict("well", phase or _PHASES[State.PLANNING])
     if halted(run):
-        return Expectation(f"nothing more is sent; waiting: {counted(counts_in_all(run).waiting, 'event')}", fits=False)
-    left, to_go = expected.expected_leftover, max(0.0, expected.forecast_seconds - (run.called_seconds or 0.0))
+        return Verdict("warn", f"nothing more is sent; waiting: {counted(counts_in_all(run).waiting, 'event')}")
+    left, to_go = expected.expected_leftover, expected.forecast_seconds - (run.called_seconds or 0.0)
     when = f"finishes in {span(to_go)} ({span(max(0.0, run.seconds_left - to_go))} to spare)"
     if expected.shortage and not expected.workers:
         when = "nothing is being sent"
     elif run.called_seconds is None:
         when = done_after(expected.forecast_seconds)
+    elif to_go <= 0:
+        when = "no more answers are expected in time" if left else "done any moment now"
     elif left:  # it does not finish, so no time is to spare
         when = f"the last answer comes in {span(to_go)}"
     if not left:
-        return Expectation(when)
-    return Expectation(f"{when}; {counted(left, 'event')} will be left over", expected.binds, fits=False)
+        return Verdict("well", when)
+    return Verdict("warn", f"{when}; {counted(left, 'event')} will be left over", expected.binds)
 
 
 def progress(run: RunStatus) -> str:
@@ -159,22 +169,6 @@ def workers(run: RunStatus) -> str:
     return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
 
 
-class Verdict(NamedTuple):
-    """A sentence without its full stop, how good it is, and details in further sentences.
-
-    `rest`: nothing happens, and nothing needs to; `warn`: it continues, but not as wanted; `bad`: it does not continue.
-    """
-
-    level: Literal["well", "rest", "warn", "bad"]
-    words: str
-    more: str = ""
-
-    @property
-    def sentence(self) -> str:
-        """All of it on one line."""
-        return f"{self.words}: {self.more}." if self.more else f"{self.words}."
-
-
 def verdict(now: Now) -> Verdict:
     """Return the verdict on what is now: its worst condition, else its forecast or its last run."""
     worst = next((each for each in now.conditions if each.severity != "info"), None)
@@ -183,8 +177,7 @@ def verdict(now: Now) -> Verdict:
         then = expected.words if expected else ""
         return Verdict("bad" if worst.severity == "error" else "warn", worst.sentence, _joined(worst.remedy, then))
     if isinstance(now, RunStatus) and expected:
-        level: Literal["well", "warn"] = "well" if expected.fits else "warn"
-        return Verdict(level, capital(expected.words), _joined(expected.binds, progress(now)))
+        return Verdict(expected.level, capital(expected.words), _joined(expected.more, progress(now)))
     last = None if isinstance(now, RunStatus) else now.last_record
     if last is None:
         return Verdict("rest", "At rest; no run has finished yet", "`rlm start` starts one.")

@@ -18,20 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.core.text import DURATIONS, LONGEST_LINE, one_line, safe, safe_words, seconds_of, span
+from rlm.core.text import LONGEST_LINE, one_line, safe, safe_words, seconds_in, span
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
-
-
-def duration(value: Any) -> float:
-    """Parse a duration, of more than 0 and at most a year: `90`, `90s`, `10m`, `2d`; seconds without a unit."""
-    seconds = seconds_of(value) if isinstance(value, str) else float(value)
-    if not 0 < seconds <= 366 * 86_400:  # also true for NaN
-        raise click.BadParameter(f"{value!r} is not a duration of a year at most; write for example {DURATIONS}")
-    return seconds
 
 
 def _remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
@@ -41,6 +33,11 @@ def _remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
 def flag(name: str, meaning: str, **more: Any) -> click.Option:
     """Return an option without a value."""
     return click.Option([*name.split()], is_flag=True, help=meaning, **more)
+
+
+def duration(name: str, meaning: str, default: str | None = None) -> click.Option:
+    """Return an option for a duration: `90`, `90s`, `10m`, `2d`; seconds without a unit."""
+    return click.Option(name.split(), type=seconds_in, metavar="DURATION", default=default, help=meaning)
 
 
 def several(names: str, metavar: str, meaning: str, of: Iterable[str] = ()) -> click.Option:
@@ -132,16 +129,15 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
     from rlm.ledger.store import Store
 
     with Store(settings, keeps_server=keeps_server) as store:
-        store.ping()
         store.require_schema()
         yield store
 
 
 def stop_signals(*, shows_life: bool = False) -> StopSignals:
-    """Return a context manager that counts the stop signals of this process; `shows_life` is for `Wakeup`."""
-    from rlm.processes.signals import StopSignals, Wakeup
+    """Return a context manager that counts the stop signals of this process; `shows_life` is its own."""
+    from rlm.processes.signals import StopSignals
 
-    return StopSignals(Wakeup(shows_life=shows_life))
+    return StopSignals(shows_life=shows_life)
 
 
 def wants_json() -> bool:

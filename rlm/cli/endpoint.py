@@ -32,7 +32,7 @@ _chosen = [
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell reads the pattern",
     group=endpoint,
-    params=[*_chosen, click.Option(["--for", "seconds"], type=duration, help="How long; without it, until resumed.")],
+    params=[*_chosen, duration("--for seconds", "How long; without it, until resumed.")],
 )
 def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
@@ -128,10 +128,11 @@ def list_endpoints(store: Store) -> None:
 def endpoint_table(entries: Iterable[EndpointView]) -> None:
     """Print endpoints and budgets: their windows and their health."""
     from rlm.admin.endpoints import health_beside
+    from rlm.admin.words import next_slot
 
     styles = {"ok": "green", "full": "green", "resting": "red", "held": "red"}
     rows = [
-        [each.name, of, each.limit, by, each.used, each.free, each.next_slot_seconds, each.failures, (health, style)]
+        [each.name, of, each.limit, by, each.used, each.free, next_slot(each), each.failures, (health, style)]
         for each in entries
         for of in [f"budget of {counted(len(each.types), 'type')}" if each.kind == "budget" else ", ".join(each.types)]
         for by in [
@@ -139,26 +140,26 @@ def endpoint_table(entries: Iterable[EndpointView]) -> None:
         ]
         for health, style in [(f"{each.health} {health_beside(each)}", styles.get(each.health, "yellow"))]
     ]
-    table("name|of|limit|set by|#used|#free|#next in|#failures|health", rows)
+    table("name|of|limit|set by|#used|#free|#next|#failures|health", rows)
 
 
 @store_command(
     "rlm compliance",
     "rlm compliance --since 2d --json | jq .ok",
-    params=[click.Option(["--since"], type=duration, default="24h", help="How far to look back.")],
+    params=[duration("--since", "How far to look back.", "24h")],
 )
 def compliance(store: Store, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.admin import compliance as sent
+    from rlm.admin import endpoints as sent
 
     log = sent.compliance(store, since)
     print_json(log)
     rows = [
         [name, calls.calls, rule.most, rule.amount, rule.period_seconds, rule.at, verdict, calls.since]
-        for name, calls in log.limited.items()
+        for name, calls in log.by_endpoint.items()
         for rule in calls.rules
         for verdict in [("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green")]
     ]

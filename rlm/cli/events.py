@@ -135,7 +135,7 @@ def show_stats(store: Store) -> None:
     "rlm queue monitor --interval 10 | tee -a queue.log",
     "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
-    params=[click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")],
+    params=[duration("--interval", "How often to look.", "2s")],
 )
 def monitor(store: Store, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
@@ -154,7 +154,7 @@ def monitor(store: Store, interval: float) -> None:
                 view.show(look())
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wakeup.wait(interval)
+            stop.wait(interval)
 
 
 @store_command(

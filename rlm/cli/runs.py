@@ -112,12 +112,12 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                     return record
                 if system_clock.monotonic() - shown_at >= (1.0 if view.is_drawn else 10.0):
                     shown_at = system_clock.monotonic()
-                    now = report.status(store, run_id, measured=False)
+                    now = report.status(store, run_id)
                     if isinstance(now, RunStatus):
                         view.show(now)
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wakeup.wait(POLL_SECONDS)
+            stop.wait(POLL_SECONDS)
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
 
 
@@ -176,7 +176,7 @@ def status(store: Store, run_id: str | None) -> None:
     """
     from rlm.admin import report
 
-    _show_run(report.status(store, report.find_run(store, run_id), measured=wants_json()))
+    _show_run(report.status(store, report.find_run(store, run_id)))
 
 
 @store_command("rlm result", "rlm result 20261125T101500123Z-1a2b", params=[_run_argument])

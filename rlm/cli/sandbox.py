@@ -94,7 +94,7 @@ def mock_api(*, config: Path | None, port: int) -> None:
     with stop_signals() as stop, MockApi(settings_of(config).event_types, port=port) as api:
         say(f"rlm mock-api serves {len(api.summary())} endpoints on {api.url}")
         while not stop.graceful:
-            stop.wakeup.wait(60.0)
+            stop.wait(60.0)
     for name, seen in api.summary().items():
         if seen.calls:
             show(

@@ -60,10 +60,10 @@ class Limit(msgspec.Struct, frozen=True):
             match = _RULE.fullmatch(" ".join(part.lower().split()))
             if match is None or match[3] not in _SECONDS:
                 example = '"30/minute" or "20 per 0.6 second; 1000/hour"'
-                raise ValueError(f"{text!r} is not a limit; write for example {example}")
+                raise ValueError(f"{text[:100]!r} is not a limit; write for example {example}")
             rules.append(Rule(int(match[1]), float(match[2] or 1) * _SECONDS[match[3]]))
-        if any(rule.amount < 1 or rule.seconds <= 0 for rule in rules):
-            raise ValueError(f"{text!r} would never let a call through; the amount and the period must be above zero")
+        if any(not 0 < number <= 10**9 for rule in rules for number in (rule.amount, rule.seconds)):
+            raise ValueError("a limit's amount and its period in seconds are above 0, at most 1e9")
         return Limit(text, tuple(rules))
 
     @property

@@ -105,12 +105,6 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
-def ordinal(number: int) -> str:
-    """Return a number as an ordinal: `1st`, `12th`, `1,203rd`."""
-    ends = {"1": "st", "2": "nd", "3": "rd"}
-    return f"{number:,}{'th' if f'{number:02}'[-2] == '1' else ends.get(str(number)[-1], 'th')}"
-
-
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 event`, `1,785 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -165,10 +159,14 @@ Text = Annotated[str, Meta(max_length=200)]
 Texts = Annotated[list[Text], Meta(max_length=100)]
 
 
+#: The longest duration that may be asked for.
+LONGEST_SECONDS = 366.0 * _DAY
+
+
 def seconds_in(duration: str) -> float:
-    """Return a typed duration in seconds; raise a BadQuestionError if it is none or 0."""
-    if not (seconds := seconds_of(duration)) > 0:
-        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
+    """Return a typed duration in seconds; raise a BadQuestionError if it is none, 0, or more than a year."""
+    if not 0 < (seconds := seconds_of(duration)) <= LONGEST_SECONDS:
+        raise BadQuestionError(f"{duration!r} is not a duration of a year at most; write for example {DURATIONS}")
     return seconds
 
 

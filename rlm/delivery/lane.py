@@ -1,7 +1,10 @@
-"""The lanes of a worker process: each settles its last call and asks for the next one, in one turn.
+"""The lanes of a worker process: each settles its last call and asks for the next one, in one turn, and makes it.
 
 Of the idle lanes of a process one asks, and the others queue behind it. It sleeps until the moment that the last turn
 named, or until it is woken: so nobody polls, and a slot that comes free is used within a millisecond.
+
+The slot comes with the claim. A call on a kept connection leaves at once. Without one the lane connects first, and then
+moves the stamp of the slot to now, in an owned step, before it sends: a limit is about when the server reads calls.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import FAILING
+from rlm.core.endpoint import FAILING, Endpoint
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import Attempts
-from rlm.delivery.http import Connections
-from rlm.delivery.outcome import unsent
+from rlm.delivery.http import BrokenAnswerError, Connection, Connections, Request, UnreachableError, render
+from rlm.delivery.outcome import Kind, Outcome, failure_of, outcome_of, settlement_of, unsent
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -36,6 +41,10 @@ AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
+#: What stands in for a guard of 0, seconds: a lane that stood still for longer has lost its claim, or its slot.
+LEAST_GUARD_SECONDS = 1.0
+#: A call must leave within this share of the guard after its stamp; the rest is for its travel time.
+LEAVING_SHARE = 0.4
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
 GIVEN_BACK_SECONDS = 0.01
@@ -108,6 +117,9 @@ class Lanes:
         """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
         self.connections = connections
+        #: What types share may differ in headers, time-out and success.
+        kinds = store.settings.event_types
+        self.endpoints = {(kind.name, each.name): each for kind in kinds for each in kind.endpoints}
         self.worker_id = worker_id
         self.gate = Gate()
         #: Why it takes no calls although it lives, in a few words.
@@ -142,8 +154,8 @@ class Lanes:
             if not self.sleeping:
                 message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
                 extra = {"action": "sleep", "endpoint": settlement.endpoint}
-                log.warning(message, self.worker_id, settlement.why, extra=extra)
-            self.sleeping = f"it can connect to no endpoint: {settlement.why}"
+                log.warning(message, self.worker_id, settlement.kind, extra=extra)
+            self.sleeping = f"it can connect to no endpoint: {settlement.kind}"
 
 
 class Lane:
@@ -153,49 +165,47 @@ class Lane:
         self._lanes = lanes
         self._gate = lanes.gate
         self._clock, self._turns = lanes.store.clock, lanes.store.turns
-        self._attempts = Attempts(lanes.store, lanes.connections, number)
         self._number = number
-        self._asks = 0
+        self._asks, self.asked_at = 0, 0.0
+        self._guard_seconds = lanes.store.settings.run.guard_seconds or LEAST_GUARD_SECONDS
+        self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
-        claim, asked_at = self._queue()
+        claim = self._queue()
         while claim is not None:
-            if self._gate.stopped:  # it came after the flag
-                settlement = unsent(claim)
-            else:
-                settlement = self._attempts.make(claim, asked_at)
-                if settlement.finish is None:
-                    self._gate.sleep(GIVEN_BACK_SECONDS)
-            claim, asked_at = self._turn(settlement, nothing=self._gate.is_shut)
-            if claim is None:
-                claim, asked_at = self._queue()
+            # A call that comes after the flag is given back.
+            settlement = unsent(claim) if self._gate.stopped else self.make(claim)
+            if settlement.finish is None:
+                self._gate.sleep(GIVEN_BACK_SECONDS)
+            claim = self._turn(settlement, nothing=self._gate.is_shut) or self._queue()
 
-    def _queue(self) -> tuple[Claim | None, float]:
-        """Wait for the next call, and be the one that asks for it; return it and when it was asked for."""
+    # -- asking
+
+    def _queue(self) -> Claim | None:
+        """Return the next call, waiting as the lane that asks for all; None after the stop."""
         with self._gate.asking:
             while self._gate.wait():
-                claim, asked_at = self._turn(None)
-                if claim is not None:
-                    return claim, asked_at
-        return None, 0.0
+                if claim := self._turn(None):
+                    return claim
+        return None
 
-    def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> tuple[Claim | None, float]:
-        """Settle and ask; return the call, if the lane got one, and when it was asked for."""
+    def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> Claim | None:
+        """Settle and ask; return the call, if the lane got one."""
         pause = 0.002
         self._asks += 1
         while True:
-            asked_at = system_clock.monotonic()
+            self.asked_at = system_clock.monotonic()
             try:
                 reply = self._turns.take(self._ask(settlement, nothing=nothing))
             except StoreError as error:  # whatever became of it, the same number repeats its answer
                 self._lanes.note_answer(error)
                 if self._gate.stopped and settlement is None:
-                    return None, asked_at
+                    return None
                 system_clock.sleep(AGAIN_SECONDS)
                 continue
             self._lanes.note_answer()
-            self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+            self._clock.hear(self.asked_at, reply.now, system_clock.monotonic(), reply.epoch)
             if reply.epoch:
                 self._gate.wake()  # moments from before a doubt say nothing
             if settlement is not None:
@@ -206,10 +216,9 @@ class Lane:
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
-        claim = reply.call
-        if claim is None:
-            self._learn(reply, asked_at)
-        return claim, asked_at
+        if reply.call is None:
+            self._learn(reply)
+        return reply.call
 
     def _ask(self, settlement: Settlement | None, *, nothing: bool) -> Ask:
         epoch, stepped_us = self._clock.doubts
@@ -226,7 +235,7 @@ class Lane:
             settle=settlement,
         )
 
-    def _learn(self, reply: TurnReply, asked_at: float) -> None:
+    def _learn(self, reply: TurnReply) -> None:
         """Let the lane that asks wait as an answer without a call says."""
         now, until = system_clock.monotonic(), None
         if reply.nothing:
@@ -240,7 +249,7 @@ class Lane:
         elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
             until = now + IDLE_SECONDS
         if until is not None:
-            self._gate.learn(asked_at, reply.now, until)
+            self._gate.learn(self.asked_at, reply.now, until)
 
     def _settled(self, settlement: Settlement, reply: TurnReply) -> None:
         """Log what came of a settlement."""
@@ -257,9 +266,90 @@ class Lane:
             self._log("rest_endpoint", settlement, "%s refuses calls and rests %.1f s", name, seconds)
         if reply.opened:
             message = "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, and is probed"
-            self._log("rest_endpoint", settlement, message, name, FAILING, settlement.why, reply.opened / MICROSECONDS)
+            self._log("rest_endpoint", settlement, message, name, FAILING, settlement.kind, reply.opened / MICROSECONDS)
         self._lanes.note_connected(settlement, reply)
 
     def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:
         extra = {"action": action, "event_id": settlement.event_id, "endpoint": settlement.endpoint}
         log.info(message, *args, extra=extra | {"worker": self._lanes.worker_id, "lane": self._number})
+
+    # -- calling
+
+    def make(self, claim: Claim) -> Settlement:
+        """Make a call; return what becomes of it."""
+        crash_point("worker.claimed")
+        try:
+            return self._connect_and_call(claim)
+        except Exception:
+            extra = {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
+            log.exception("Event %s could not be handled", claim.event_id, extra=extra)
+            fault = Outcome("RLM failed during the call; the log of its worker says how", None, Kind.BROKEN)
+            return replace(self._settlement(claim, fault), counts_us=0)
+
+    def _connect_and_call(self, claim: Claim) -> Settlement:
+        endpoint, connections = self._lanes.endpoints[claim.type, claim.endpoint], self._lanes.connections
+        deadline = self._clock.reached_at(claim.deadline_us)
+        begins_by = deadline - claim.need_us / MICROSECONDS
+        try:
+            # Kept connections may be about to fail like the one of the call that failed before.
+            seconds = min(deadline - system_clock.monotonic(), endpoint.timeout_seconds)
+            connection = connections.connect(endpoint.url, seconds, fresh=claim.tries > 0)
+        except UnreachableError as error:
+            return self._settlement(claim, failure_of(error))
+        try:
+            crash_point("worker.connected")
+            leaves_from = self.asked_at if connection.kept else system_clock.monotonic()
+            slot = claim if connection.kept else self._restamped(claim)
+            if slot is None or system_clock.monotonic() > min(leaves_from + self._leaving_seconds, begins_by):
+                return unsent(claim)
+            return self._call(slot, leaves_from, endpoint, connection, deadline)
+        finally:
+            connections.put_back(connection)
+
+    def _restamped(self, claim: Claim) -> Claim | None:
+        """Let the slot count from now; return the claim, or None if it is no longer the lane's or Redis is away."""
+        try:
+            restamped = self._turns.restamp(claim, self._number)
+        except StoreError:
+            return None
+        return replace(claim, stamp=restamped.now) if restamped.owned else None
+
+    def _call(
+        self, claim: Claim, leaves_from: float, endpoint: Endpoint, connection: Connection, deadline: float
+    ) -> Settlement:
+        """Send the request, with a slot that was stamped at `leaves_from` or later, and read the answer.
+
+        The slot counts from the end of the call, when its connection was closed, if there was no answer, or if it left
+        late and Redis did not say so. Otherwise the API is assumed to have read a request one typical call time before
+        it answered: the fastest time would be safer, but would block the slots of most calls for longer although they
+        were read in time.
+        """
+        # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
+        sent_at = system_clock.monotonic()
+        gives_up_at, is_late, is_sent = min(deadline, sent_at + endpoint.timeout_seconds), False, False
+        crash_point("worker.slot_taken")
+        number, item = claim.attempt + 1, Raw(claim.item)
+        request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, number, item)
+        try:
+            connection.send(render(endpoint, request), gives_up_at)
+            sent_at, is_sent = system_clock.monotonic(), True
+            crash_point("worker.sent")
+            is_late = sent_at > leaves_from + self._leaving_seconds
+            if is_late and (restamped := self._restamped(claim)):
+                claim, leaves_from, is_late = restamped, sent_at, False
+            answer = connection.receive(gives_up_at)
+            outcome = outcome_of(answer, endpoint, system_clock.monotonic() - sent_at)
+        except (OSError, ValueError, BrokenAnswerError) as error:
+            outcome = failure_of(error, system_clock.monotonic() - sent_at if is_sent else None)
+        crash_point("worker.answered")
+        now, counts_us = system_clock.monotonic(), None
+        read_before = claim.call_us / MICROSECONDS + self._guard_seconds
+        if is_late or outcome.seconds is None:
+            counts_us = 0
+        elif now - read_before > leaves_from:
+            counts_us = round(read_before * MICROSECONDS)
+        settlement = self._settlement(claim, outcome, cut=gives_up_at == deadline <= now)
+        return replace(settlement, took_ms=f"{1000 * (now - sent_at):.1f}", counts_us=counts_us)
+
+    def _settlement(self, claim: Claim, outcome: Outcome, *, cut: bool = False) -> Settlement:
+        return settlement_of(claim, outcome, self._lanes.store.settings.retry, self._clock.now(), cut=cut)

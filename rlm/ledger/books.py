@@ -17,7 +17,6 @@ from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
-from rlm.ledger.events import types_in
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
@@ -91,17 +90,11 @@ def books(store: Store, types: Sequence[str] = ()) -> Books:
     They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
     nothing is in flight, backing off or out of attempts.
     """
-    keys, ledger = store.keys, store.ledger
-    while True:
-        names = types or store.known_types
-        read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
-        read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
-        run_id, fields, events, staged, letters, *counts = batch(
-            store.client, [*read, *ledger.count_commands(names)], transaction=True
-        )
-        # The commands depend on the types; if there are others by now, read again.
-        if types or types_in(fields) <= {*names}:
-            break
+    keys, ledger, names = store.keys, store.ledger, types or store.known_types
+    read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
+    read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
+    replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+    run_id, fields, events, staged, letters, *counts = replies
     tally, by_type = numbers(fields, keys.tally), ledger.read_counts(counts, names)
     return Books(text(run_id) if run_id else None, events, staged, letters, tally, by_type)
 
@@ -129,15 +122,15 @@ def take_snapshot(
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first; it and
-    `calls` are empty unless measured. `now_us` is the time of Redis then, microseconds.
+    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. Unless
+    measured it is None, and `calls` are empty. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
     calls: Sequence[CallEntry]
     restarts: int
-    sent: Mapping[str, Sequence[int]]
+    sent: Mapping[str, Sequence[int]] | None
     now_us: int
 
 
@@ -148,14 +141,15 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
     now_us, fields, published, restarts = batch(store.client, read)
-    made, limits = store.calls.of_run(run.id) if measured else [], read_limits(published, limited)
+    made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id] if measured else []
+    limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     return Ending(
         tally=numbers(fields, keys.tally),
         endpoints=endpoints,
         calls=[call for call in made if call.end is CallEnd.COMPLETED],
         restarts=reading(whole, restarts, keys.processes, 0),
-        sent=sent_by(made, endpoints.values()),
+        sent=sent_by(made, endpoints.values()) if measured else None,
         now_us=now_us,
     )
 

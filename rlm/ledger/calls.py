@@ -18,12 +18,11 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from rlm.core.call import CallEnd, CallEntry, Expected, Outcome, Pair, expect
 from rlm.core.documents import Record
 from rlm.core.endpoint import Endpoint, EventType, all_limited
-from rlm.core.run import started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import SLICE, Access, Command, Part
 from rlm.ledger.values import MICROSECONDS, name_unreadable, number, numbers, reading, whole
@@ -32,8 +31,6 @@ from rlm.ledger.values import MICROSECONDS, name_unreadable, number, numbers, re
 KEEP_SECONDS = 24 * 3600
 #: The bounds of the histograms in seconds.
 BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600, math.inf)
-#: An entry as Redis has it: its id, and its fields with their values in one list.
-Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
 
 
 def read_call(raw: bytes) -> CallEntry:
@@ -74,7 +71,7 @@ class Calls(Part):
         entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
         return self._read(entries), text(entries[-1][0]) if entries else "0-0"
 
-    def _read(self, entries: Sequence[Entry]) -> list[CallEntry]:
+    def _read(self, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[CallEntry]:
         calls: list[CallEntry | None] = []
         for entry_id, fields in entries:
             if fields[:1] == [b"c"]:
@@ -101,18 +98,13 @@ class Calls(Part):
         of = {(name, each.name): expect(self._outcomes.get((name, each.window_id), ()), run_id) for name, each in pairs}
         return {pair: expected for pair, expected in of.items() if expected}
 
-    def of_run(self, run_id: str, until: float | None = None) -> list[CallEntry]:
-        """Return the calls of a run, in the order of their ends, that ended until then, seconds since 1970.
+    def since(self, moment: float, until: float | None = None) -> list[CallEntry]:
+        """Return the calls that ended since a moment, and until another one, seconds since 1970, in that order.
 
-        This holds even if the clock of Redis was set since the run opened, because the ids of a stream only grow.
+        This holds even if the clock of Redis was set meanwhile, because the ids of a stream only grow.
         """
         last = "+" if until is None else f"{until * 1000:.0f}"
-        calls, _ = self.follow(_behind((started_at_of(run_id) or 0.0) * 1000), last)
-        return [call for call in calls if call.run_id == run_id]
-
-    def since(self, moment_us: int) -> list[CallEntry]:
-        """Return the calls that were sent since a moment, microseconds of Redis time."""
-        return [call for call in self.follow(_behind(moment_us / 1000))[0] if call.sent_us >= moment_us]
+        return self.follow(f"{max(0, int(moment * 1000 - 1))}-0", last)[0]
 
     def begins(self) -> float | None:
         """Return when the oldest call of the log ended, seconds since 1970; None without any."""
@@ -137,11 +129,6 @@ class Calls(Part):
         if is_open:
             counts.update(numbers(tally, keys.tally))
         return counts
-
-
-def _behind(milliseconds: float) -> str:
-    """Return the id after which the entries of a moment come."""
-    return f"{max(0, int(milliseconds - 1))}-0"
 
 
 def sent_by(calls: Iterable[CallEntry], endpoints: Collection[Endpoint]) -> dict[str, list[int]]:

@@ -215,7 +215,7 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
         (kind, what, remedy)
         for kind, (what, remedies) in _TROUBLES.items()
         for words, remedy in remedies.items()
-        if re.search(words, described)
+        if re.search(rf"\b(?:{words})", described)
     )
     if kind is errors.StoreRefusingError and client is not None:
         client.connection_pool.disconnect(inuse_connections=False)

@@ -78,6 +78,7 @@ class EmbeddedServer:
         self.url = url_of(data_dir)
         self._socket = socket_path(data_dir)
         self._directory = data_dir.parent.resolve() / data_dir.name
+        self._log = self._directory / "valkey.log"
         self._port, self._lease = port, lease
         self._users = -1
         self._child: subprocess.Popen[bytes] | None = None
@@ -182,10 +183,6 @@ class EmbeddedServer:
                 what = f"the embedded server of {str(self._directory)!r} {trouble}, for {WAIT_SECONDS:.0f} s by now"
                 raise StoreError(what, f"read {str(self._log)!r}, and end its process if it hangs; nothing is lost")
             system_clock.sleep(0.01)
-
-    @property
-    def _log(self) -> Path:
-        return self._directory / "valkey.log"
 
     def _open(self, lock: str) -> int:
         return os.open(self._directory / lock, os.O_RDWR | os.O_CREAT | CAREFUL, FILE_MODE)

@@ -95,18 +95,10 @@ class Store(Access):
 
     def __exit__(self, *exc: object) -> None:
         try:
-            self.close()
+            self.client.close()
         finally:
             if self._server is not None:
                 self._server.__exit__(*exc)
-
-    def close(self) -> None:
-        """Close its connections."""
-        self.client.close()
-
-    def ping(self) -> None:
-        """Return once Redis has answered."""
-        ask(self.client, "PING")
 
     def flaws(self, *, allow_volatile: bool = False) -> tuple[Flaw, ...]:
         """Return what makes this Redis unfit; `allow_volatile`: that it keeps no file does not.

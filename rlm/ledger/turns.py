@@ -63,7 +63,6 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     sent: bool = False  #: it was, or may have been sent; otherwise its slot is given back
     finish: CallEnd | None = None  #: how it ended, for the log and the trail; None if no call was made
     health: str = ""  #: "well": the endpoint answered as it should; or its "failure" or "refusal"
-    why: str = ""  #: that in a few words
     asked_us: int = 0  #: the rest that it asked for; negative: as long as its longest period
     unconnected: bool = False  #: no connection could be opened
     counts_us: int | None = (
@@ -71,7 +70,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     )
     delay_us: int = 0  #: of a back-off
     fields: Sequence[str | int] = ()  #: of the event, names and values: what an attempt changes
-    kind: str = ""  #: the trouble that is counted
+    kind: str = ""  #: the trouble that is counted, in a few words
     took_ms: str = ""
     entry: str = ""  #: its entry in the trail, JSON
     letter: str = ""  #: of a failed event, JSON

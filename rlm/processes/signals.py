@@ -48,17 +48,23 @@ def grace_seconds(settings: Settings, layer: Layer) -> float:
     return longest_call + layer * SLACK_SECONDS
 
 
-class Wakeup:
-    """An event to select on: `wake` it from any thread or handler, `drain` it each turn.
+class StopSignals:
+    """The signals that ask this process to stop, and an event to select on. A context manager.
+
+    `graceful` is true from the first TERM, INT or HUP, `immediate` from the second, or from a QUIT. Each wakes the
+    loop, as does `wake`, from any thread; the loop waits, or selects and drains each turn. Inside, CHLD has its default
+    handler: children inherit an ignored CHLD, and then nobody learns how a process ended.
 
     With `shows_life` each turn also touches the file that `RLM_ALIVE_FILE` names, of which an external health check
     needs only the age. The loop keeps running while Redis is unreachable, so an outage of Redis causes no restart.
     """
 
     def __init__(self, *, shows_life: bool = False) -> None:
+        self.graceful = self.immediate = False
         self._alive_file = os.environ.get(ALIVE_VARIABLE, "") if shows_life else ""
         self._touches_at = float("-inf")
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._previous: dict[int, object] = {}
 
     def fileno(self) -> int:
         """Return the file descriptor to select on."""
@@ -80,54 +86,26 @@ class Wakeup:
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` for a wake-up, and discard it; return whether one came."""
-        woken, _, _ = select.select([self], [], [], max(0.0, seconds))
+    def wait(self, seconds: float) -> None:
+        """Wait up to `seconds` for a wake-up, and discard it."""
+        select.select([self], [], [], max(0.0, seconds))
         self.drain()
-        return bool(woken)
 
-    def close(self) -> None:
-        """Close it."""
-        event, self._event = self._event, -1  # first: a late wake-up must not write to a reused descriptor
-        os.close(event)
-
-
-class StopSignals:
-    """Counts the signals that ask this process to stop, and wakes its loop through `wakeup`. A context manager.
-
-    `graceful` is true from the first TERM, INT or HUP, `immediate` from the second, or from a QUIT. Inside, CHLD has
-    its default handler: children inherit an ignored CHLD, and then nobody learns how a process ended.
-    """
-
-    def __init__(self, wakeup: Wakeup | None = None) -> None:
-        self.wakeup = wakeup or Wakeup()
-        self._received = 0
-        self._previous: dict[int, object] = {}
-
-    @property
-    def graceful(self) -> bool:
-        """Whether this process has been asked to stop."""
-        return self._received > 0
-
-    @property
-    def immediate(self) -> bool:
-        """Whether it has been asked to stop at once."""
-        return self._received > 1
-
-    def _count(self, signum: int, _frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:  # a terminal that closes often sends it twice
-            self._received = max(self._received, 1)
-        else:
-            self._received += 2 if signum == signal.SIGQUIT else 1
-        self.wakeup.wake()
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        if signum == signal.SIGQUIT or (self.graceful and signum != signal.SIGHUP):
+            self.immediate = True  # a terminal that closes often sends HUP twice
+        self.graceful = True
+        self.wake()
 
     def __enter__(self) -> Self:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores it
-                self._previous[signum] = signal.signal(signum, self._count)
+                self._previous[signum] = signal.signal(signum, self._note)
         self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_exc: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]  # the previous handler, whatever it was
+        event, self._event = self._event, -1  # first: a late wake-up must not write to a reused descriptor
+        os.close(event)

@@ -86,11 +86,11 @@ class Supervisor:
         self._listened_at = float("-inf")  #: when it last read the register
         self._outage = Outage(log, "supervise")
         self._selector = selectors.DefaultSelector()
-        self._selector.register(stop.wakeup, selectors.EVENT_READ)
+        self._selector.register(stop, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Supervise until a signal, then stop the workers: gracefully, or at once after a second signal."""
-        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._stop.wakeup.wake)
+        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._stop.wake)
         waker.start()
         message, room = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers", self._store.settings.capacity
         log.info(message, self.id, __version__, os.getpid(), room, extra={"action": "start_supervisor"})
@@ -100,7 +100,7 @@ class Supervisor:
                 for key, _ in self._selector.select(pause):
                     if key.data:
                         self._bury(key.data)
-                self._stop.wakeup.drain()
+                self._stop.drain()
                 self._end()
                 pause = self._turn()
         finally:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 from textwrap import wrap
 from typing import TextIO
 
 import msgspec
-from rich.console import RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import Record, RunStatus
+from rlm.core.documents import Record
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
 from rlm.core.text import capital, counted, sentence
@@ -51,11 +51,13 @@ def play(stage: Stage, view: View, events: int) -> DemoVerdict:
     with view:
         run_id = stage.start_run()
 
-        def look() -> None:
+        def finished() -> Record | None:
             if store.runs.is_open(run_id):
-                view.show(report.status(store, run_id, measured=False))
+                view.show(report.status(store, run_id))
+            return store.runs.record(run_id)
 
-        record = stage.await_record(run_id, look)
+        patience = stage.settings.run.window_seconds + 10.0  # RLM promises one second after its deadline
+        record = stage.wait_for(finished, patience, f"run {run_id} did not end", pause=0.25)
         view.show(record)
     stage.group.end()
     return _judged(record, stage, events, len(items))
@@ -66,26 +68,21 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
 
     An item has one to three events. Every item has its own wallet; `now` is their timestamp, in seconds since 1970.
     """
-    names = [types[number % len(types)] for number in range(events)]
-    groups = []
+    items, names = list[bytes](), [types[number % len(types)] for number in range(events)]
     while names:
         size = random.randint(1, min(3, len(types)))
-        groups.append(names[:size])
+        item = {
+            "id": f"{round(now * 1000) + len(items)}-{random.getrandbits(36):09x}",
+            "wallet_name": f"wallet_{len(items):05d}",
+            "events": names[:size],
+            "worker_id": str(len(items) % 4 + 1),
+            "timestamp": isoformat(now),
+            "retry_count": 0,
+        }
+        items.append(msgspec.json.encode(item))
         del names[:size]
-    random.shuffle(groups)
-    return [
-        msgspec.json.encode(
-            {
-                "id": f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
-                "wallet_name": f"wallet_{number:05d}",
-                "events": names,
-                "worker_id": str(number % 4 + 1),
-                "timestamp": isoformat(now),
-                "retry_count": 0,
-            }
-        )
-        for number, names in enumerate(groups, start=1)
-    ]
+    random.shuffle(items)
+    return items
 
 
 def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdict:
@@ -93,82 +90,53 @@ def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdic
 
     The mock API counts on its own (`rlm/sandbox/mockapi.py`): the judge shares no code with what it judges.
     """
-    accepted, seen = [call for call in stage.api.arrivals if call.accepted], stage.api.summary()
+    accepted, api, counts = [call for call in stage.api.arrivals if call.accepted], stage.api.summary(), record.counts
     reached = Counter(call.event_id for call in accepted if call.run_id == record.run_id)
-    refused = sum(each.refused for each in seen.values())
+    refused, is_over = sum(each.refused for each in api.values()), record.state in {State.COMPLETED, State.PARTIAL}
     lost = events - books(stage.store).unsettled - len({call.event_id for call in accepted})
-    broken = list(_broken(record, events, len(reached), refused, lost))
+    unforeseen = 0 if record.plan.expected_leftover else counts.leftover
+    promises = {
+        f"the run ended {record.state} ({record.failure})": is_over,
+        f"the API refused {counted(refused, 'call')}": refused == 0,
+        f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger": lost <= 0,
+        f"{counts.taken} of {counted(events, 'event')} taken": counts.taken == events,
+        f"{counted(counts.completed, 'event')} completed, {len(reached)} by the API": counts.completed <= len(reached),
+        f"{counted(counts.failed, 'event')} failed": counts.failed == 0,
+        f"{counted(unforeseen, 'event')} left over, though all should have fitted": unforeseen == 0,
+    }
     return DemoVerdict(
         record=record,
-        api=seen,
+        api=api,
         items=items,
         refused=refused,
         doubled=sum(number > 1 for number in reached.values()),
-        as_promised=not broken,
-        broken=broken,
+        as_promised=all(promises.values()),
+        broken=[words for words, is_kept in promises.items() if not is_kept],
     )
 
 
-def _broken(record: Record, events: int, reached: int, refused: int, lost: int) -> Iterator[str]:
-    """Yield the broken promises; the API saw `reached` of the run's events."""
-    counts = record.counts
-    if record.state not in {State.COMPLETED, State.PARTIAL}:
-        yield f"the run ended {record.state} ({record.failure or 'no failure is on record'})"
-    if refused:
-        yield f"the API refused {counted(refused, 'call')}"
-    if lost > 0:
-        yield f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger"
-    if counts.taken != events:
-        yield f"{counts.taken} of {counted(events, 'event')} taken"
-    if reached < counts.completed:
-        yield f"{counted(counts.completed, 'event')} completed by the record, {reached} by the API"
-    if counts.failed:
-        yield f"{counted(counts.failed, 'event')} failed"
-    if counts.leftover and not record.plan.expected_leftover:
-        yield f"{counted(counts.leftover, 'event')} left over, though all should have fitted"
-
-
 def view_on(stream: TextIO, title: str) -> View:
-    """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
+    """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines.
 
-    def picture(run: RunStatus | Record) -> RenderableType:
-        return picture_of(run, title, endpoints=False)  # the summary has them, as the API saw them
+    The endpoints are left to the summary, which has them as the API saw them.
+    """
+    return View(stream, partial(picture_of, name=title, endpoints=False), words.line)
 
-    return View(stream, picture, words.line)
 
-
-def prologue(settings: Settings, events: int, speed: float) -> list[str]:
-    """Return an introduction to the demo, in words."""
+def prologue(settings: Settings, events: int, speed: float) -> Iterator[str]:
+    """Yield an introduction to the demo, in words."""
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    window = settings.run.window_seconds
-    lines = [
-        f"RLM demo: {counted(events, 'event')} of {counted(types, 'type')}, a server, a scheduler, a supervisor,",
-        f"and an API of {counted(endpoints, 'endpoint')} that refuses every call above its limit.",
-    ]
+    yield f"RLM demo: {counted(events, 'event')} of {counted(types, 'type')}, a server, a scheduler, a supervisor,"
+    yield f"and an API of {counted(endpoints, 'endpoint')} that refuses every call above its limit."
     if speed != 1:
-        lines.append(f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s.")
-    lines.append("The run is started on request, as by `rlm start`, not to wait for a tick.")
-    return [*lines, "Starting the server, a scheduler, a supervisor and a first worker...", ""]
+        window = settings.run.window_seconds
+        yield f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s."
+    yield "Once all are up, a run is started, as by `rlm start`...\n"
 
 
-def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return the result, the comparison with the forecast, and the API's view by type."""
-    calls = sum(seen.calls for seen in verdict.api.values())
-    refused = f"refused {counted(verdict.refused, 'call')} of" if verdict.refused else "refused nothing:"
-    doubled = f"{counted(verdict.doubled, 'event')} came more than once" if verdict.doubled else "No event came twice"
-    return [
-        *_outcome(verdict),
-        "",
-        *_by_type(verdict.api, types),
-        "",
-        f"The API {refused} {counted(calls, 'call')}. {doubled}.",
-        *(f"NOT AS PROMISED: {broken}." for broken in verdict.broken),
-        "",
-    ]
-
-
-def _outcome(verdict: DemoVerdict) -> Iterator[str]:
-    record = verdict.record
+def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
+    """Yield the result, the comparison with the forecast, and the API's view by type."""
+    record, calls = verdict.record, sum(seen.calls for seen in verdict.api.values())
     yield f"{counted(record.counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield f"The run ended {words.summary(record)}."
     if record.counts.leftover:
@@ -177,6 +145,12 @@ def _outcome(verdict: DemoVerdict) -> Iterator[str]:
         yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
     for name, fact in words.against_plan(record).items():
         yield f"{capital(name)}: {fact}."
+    yield from ("", *_by_type(verdict.api, types), "")
+    refused = f"refused {counted(verdict.refused, 'call')} of" if verdict.refused else "refused nothing:"
+    doubled = f"{counted(verdict.doubled, 'event')} came more than once" if verdict.doubled else "No event came twice"
+    yield f"The API {refused} {counted(calls, 'call')}. {doubled}."
+    yield from (f"NOT AS PROMISED: {broken}." for broken in verdict.broken)
+    yield ""
 
 
 def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:

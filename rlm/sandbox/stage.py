@@ -14,7 +14,6 @@ import msgspec
 from msgspec import structs
 
 from rlm.core.clock import system_clock
-from rlm.core.documents import Record
 from rlm.core.endpoint import Limit
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger.processes import Role, WorkerState
@@ -60,7 +59,7 @@ class Stage(NamedTuple):
             is_ready = WorkerState.READY in [worker.state for worker in alive(Role.WORKER)]
             return (is_ready and bool(alive(Role.SCHEDULER))) or None
 
-        self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
+        self.wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 
         def begun() -> str | None:
             run = runs.current()
@@ -68,19 +67,9 @@ class Stage(NamedTuple):
 
         self.store.schedule.request()
         self.store.processes.wake("scheduler")
-        return self._wait_for(begun, START_SECONDS, "its scheduler did not start a run")
+        return self.wait_for(begun, START_SECONDS, "its scheduler did not start a run")
 
-    def await_record(self, run_id: str, look: Callable[[], object]) -> Record:
-        """Call `look` every 0.25 s until the run is on record; return the record."""
-
-        def record() -> Record | None:
-            look()
-            return self.store.runs.record(run_id)
-
-        patience = self.settings.run.window_seconds + 10.0  # RLM promises one second after its deadline
-        return self._wait_for(record, patience, f"run {run_id} did not end", pause=0.25)
-
-    def _wait_for(self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = 0.02) -> T:
+    def wait_for(self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = 0.02) -> T:
         """Check `condition` every `pause` seconds until it is not None; on time-out raise an error about `trouble`."""
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
@@ -91,7 +80,7 @@ class Stage(NamedTuple):
                 why = "; ".join(ended) or f"{trouble} within {seconds:g} s"
                 lines = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
                 raise RunError("\n".join([f"The {self.what} broke off: {why}. The log of its processes ends:", *lines]))
-            self.signals.wakeup.wait(pause)
+            self.signals.wait(pause)
         return answer
 
 

@@ -50,101 +50,100 @@ def built_in_types() -> Tables:
 
 
 class Layers:
-    """The merged layers: `tables`, the origin of each value that is no default, and what is wrong."""
+    """The layers of a configuration, the origin of each value that is no default, and what is wrong."""
 
-    def __init__(self, file: Tables, source: Path | None = None) -> None:
-        self.tables = file if "types" in file else {**file, "types": built_in_types()}
-        self.source = source
-        self.faults: list[str] = []
+    def __init__(self, file: Tables, source: Path | None, environ: Mapping[str, str], options: Iterable[str]) -> None:
+        self.source, self.faults = source, list[str]()
+        self._tables = file if "types" in file else {**file, "types": built_in_types()}
         self._origins = {place: f"file {source}" for place, value in leaves(file) if value != {}}
-        self._settings = dict(_settings_in(self.tables))
-        self._single = [place for place, setting in self._settings.items() if setting.section is None]
+        self._environ = environ
+        #: What no setting has taken yet: options by key, variables by their names in upper case.
+        self._options = {key: value for key, _, value in (option.partition("=") for option in options)}
+        self._variables = {name.upper(): name for name in environ if re.match("RLM_.*__", name, re.IGNORECASE)}
+        self._keys, self._names = list[str](), list[str]()
 
-    def put_environment(self, environ: Mapping[str, str]) -> None:
-        """Put in `environ`, `REDIS_URL` below the others; a variable without effect is a fault."""
-        variables = {
-            # Characters that a variable's name cannot have become `_`.
-            "RLM_" + "__".join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place): place
-            for place in self._single
-            if "endpoints" not in place
-        }
-        if environ.get("REDIS_URL"):
-            self._put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
-        for name in sorted(environ):
-            if place := variables.get(name.upper()):
-                self._put(place, environ[name], f"environment {name}")
-            elif name.startswith("RLM_") and "__" in name[4:]:
-                near = did_you_mean(name, variables, cutoff=0.8)
-                self.faults.append(f"environment {safe_line(name)}: no such setting{near}; it is RLM_<SECTION>__<KEY>")
-
-    def put_options(self, texts: Iterable[str]) -> None:
-        """Put in `texts` (`KEY=VALUE` each). Keys are written as in messages: `types.X.endpoints[1].rate_limit`."""
-        places = {dotted(place): place for place in self._single}
-        for key, _, value in (text.partition("=") for text in texts):
-            if key in places:
-                self._put(places[key], value, "--set")
-            else:
-                near = did_you_mean(key, places)
-                self.faults.append(f"--set: {safe_line(key)}: no such setting{near}; write for example run.target=0.5")
-
-    def _put(self, place: Place, text: str, origin: str) -> None:
-        """Set a value. If something else is where its table should be, keep that, so that the fault shows."""
-        table: Any = self.tables
-        for part in place[:-1]:
-            table = table.setdefault(part, {}) if isinstance(table, dict) else table[part]
-            if not isinstance(table, dict | list):
-                return
-        table[place[-1]] = _converted(text, self._settings[place].plain)
-        self._origins[place] = origin
+    def read(self) -> Document:
+        """Return the document that the layers make, and note what is wrong; that is left out of it."""
+        document = self._section(Document, self._tables, ()) or Document()
+        for name in self._variables.values():
+            near = did_you_mean(name, self._names, cutoff=0.8)
+            self.faults.append(f"environment {safe_line(name)}: no such setting{near}; it is RLM_<SECTION>__<KEY>")
+        for key in self._options:
+            near = did_you_mean(key, self._keys)
+            self.faults.append(f"--set: {safe_line(key)}: no such setting{near}; write for example run.target=0.5")
+        return document
 
     def where(self, place: Place) -> str:
         """Return the origin of the value at `place`; an entry has the origin of its list."""
         upwards = (place[:length] for length in range(len(place), 0, -1))
         return next((self._origins[each] for each in upwards if each in self._origins), "default")
 
-    def read(self, environ: Mapping[str, str]) -> Document:
-        """Return the document that the layers make, and note what is wrong; that is left out of it."""
-        return self._section(Document, self.tables, (), environ) or Document()
+    def _given(self, place: Place, setting: Setting, value: Any) -> Any:
+        """Return the value of a single setting: of an option, else of a variable, else the `value` of the file.
 
-    def _section(self, section: type[T], table: Any, place: Place, environ: Mapping[str, str]) -> T | None:
-        settings, values, is_right = settings_of(section), Tables(), True
+        Keys of options are written as in messages: `types.X.endpoints[1].rate_limit`.
+        """
+        key = dotted(place)
+        given = [("--set", self._options.pop(key, None))]
+        self._keys.append(key)
+        if "endpoints" not in place:
+            # Characters that a variable's name cannot have become `_`.
+            variable = "RLM_" + "__".join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place)
+            self._names.append(variable)
+            name = self._variables.pop(variable, variable)
+            given.append((f"environment {name}", self._environ.get(name)))
+        if key == "redis.url":
+            given.append(("environment REDIS_URL", self._environ.get("REDIS_URL") or None))
+        for origin, text in given:
+            if text is not None:
+                self._origins[place] = origin
+                return _converted(text, setting.plain)
+        return value
+
+    def _section(self, section: type[T], table: Any, place: Place) -> T | None:
+        settings, values, is_right, number = settings_of(section), Tables(), True, len(self.faults)
         if not isinstance(table, dict):
+            self._section(section, {}, place)  # its options and variables are taken
+            self.faults[number:] = []
             self.refuse(place, f"must be a table of {', '.join(settings)}")
             return None
         for key in [key for key in table if key not in settings]:
             near = did_you_mean(key, settings)
             self.refuse((*place, key), f"unknown key{near}; allowed here are {', '.join(settings)}")
+        single = dict.fromkeys(settings)  # the values that may be shown: those of tables may be secret
         for key, setting in settings.items():
             at, value = (*place, key), table.get(key)
+            if setting.section is None:
+                value = single[key] = self._given(at, setting, value)
             try:
-                if key in table:
-                    value = self._value(setting, value, at, environ)
-                    values |= {} if value is None else {key: value}
-                elif setting.default is msgspec.NODEFAULT:
-                    raise ValueError(f"is missing; give {setting.allowed}")  # noqa: TRY301
+                values |= {key: self._value(setting, value, at)}
             except ValueError as error:
                 is_right, by_rule = False, isinstance(error, msgspec.ValidationError)
-                self.refuse(at, f"must be {setting.allowed}" if by_rule else str(error), value)
+                self.refuse(at, f"must be {setting.allowed}" if by_rule else str(error), single[key])
         try:
-            return section(**values) if is_right else None
+            return section(**{key: value for key, value in values.items() if value is not None}) if is_right else None
         except ValueError as error:  # its first word is the key
             key, _, problem = str(error).partition(" ")
-            self.refuse((*place, key), problem, table.get(key))
+            self.refuse((*place, key), problem, single[key])
             return None
 
-    def _value(self, setting: Setting, value: Any, place: Place, environ: Mapping[str, str]) -> Any:
+    def _value(self, setting: Setting, value: Any, place: Place) -> Any:
         """Return the value of a setting, its tables without those that are wrong."""
         section = setting.section
+        if section is setting.plain and (value, setting.default) != (None, None):
+            return self._section(section, {} if value is None else value, place)
+        if value is None:
+            if setting.default is msgspec.NODEFAULT:
+                raise ValueError(f"is missing; give {setting.allowed}")
+            return None
         if section is None:
             value = msgspec.convert(value, setting.kind)
             if setting.check:
-                setting.check(value, environ)
+                setting.check(value, self._environ)
             return value
-        if section is setting.plain:
-            return self._section(section, value, place, environ)
         shape: Any = list[Any] if place[-1] == "endpoints" else Tables
         entries = msgspec.convert(value, Annotated[shape, *get_args(setting.kind)[1:]])
-        right = {key: self._section(section, entry, (*place, key), environ) for key, entry in _entries(entries)}
+        right = {key: self._section(section, entry, (*place, key)) for key, entry in _entries(entries)}
         for name in right:
             if isinstance(name, str) and not is_name(name):
                 self.refuse((*place, name), f"a name has {NAMES}")
@@ -156,14 +155,14 @@ class Layers:
         origin = self.where(place)
         if origin == "default" and self.source:  # what is missing is missing in the file
             origin = f"file {self.source}"
-        subject, setting = cut(safe_line(dotted(place)), 200), self._settings.get(place)
-        if value is not None and setting and setting.section is None:
+        subject = cut(safe_line(dotted(place)), 200)
+        if value is not None:
             subject += f" = {cut(safe_line(written(masked(place, value))), 200)}"
         self.faults.append(f"{origin}: {subject}: {problem}")
 
 
-def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
-    """Return the layer of the file at `path`, else of `$RLM_CONFIG`, else of `./rlm.toml` if it exists, else of none.
+def layers_of(path: Path | None, environ: Mapping[str, str], options: Iterable[str]) -> Layers:
+    """Return the layers with the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml` if it exists, else none.
 
     Raises:
         UnsafeError: another user could change the file, or it is not a regular file.
@@ -172,9 +171,9 @@ def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
     named = path or environ.get("RLM_CONFIG")
     path = Path(named or "rlm.toml").absolute()
     if not named and not os.path.lexists(path):
-        return Layers({})
+        return Layers({}, None, environ, options)
     try:
-        return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path)
+        return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path, environ, options)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"file {path}: is not valid TOML in UTF-8: {error}") from None
     except OSError as error:
@@ -205,20 +204,6 @@ def _entries(value: Any) -> Sequence[tuple[str | int, Any]]:
     if isinstance(value, dict):
         return [*value.items()]
     return [*enumerate(value)] if isinstance(value, list | tuple) else []
-
-
-def _settings_in(
-    table: Any, section: type[msgspec.Struct] = Document, place: Place = ()
-) -> Iterator[tuple[Place, Setting]]:
-    """Yield each setting that there is, set or not, in a table and in the tables in it, with its place."""
-    for key, setting in settings_of(section).items():
-        at, value = (*place, key), table.get(key) if isinstance(table, dict) else None
-        yield at, setting
-        if setting.section is setting.plain:
-            yield from _settings_in(value, setting.section, at)
-        elif setting.section:
-            for name, entry in _entries(value):
-                yield from _settings_in(entry, setting.section, (*at, name))
 
 
 def _converted(text: str, plain: Any) -> Any:

@@ -5,17 +5,16 @@ The Sentry library is loaded only if there is a DSN, because it costs each proce
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rlm.telemetry import logs
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from rlm.settings import Settings
 
-#: Contains `rlm.telemetry.sentry` if this process reports to Sentry.
-_reporting: list[ModuleType] = []
+#: Seconds that an ending process waits for its last errors to be sent.
+FLUSH_SECONDS = 1.0
 
 
 def set_up(settings: Settings, role: str, worker: str = "") -> None:
@@ -25,16 +24,17 @@ def set_up(settings: Settings, role: str, worker: str = "") -> None:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
         sentry.set_up(settings.sentry_dsn, role, worker)
-        _reporting[:] = [sentry]
 
 
 def flush() -> None:
     """Wait until everything is sent to Sentry, for a process that ends without exit handlers."""
-    for sentry in _reporting:
-        sentry.flush()
+    if sdk := sys.modules.get("sentry_sdk"):
+        sdk.flush(timeout=FLUSH_SECONDS)
 
 
 def tick(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:
     """Report to Sentry's Crons that the tick at `due`, in seconds since 1970, has begun or, with `ok`, how it ended."""
-    for sentry in _reporting:
+    if settings.sentry_dsn is not None:
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
+
         sentry.check_in(settings, due, ok=ok, seconds=seconds)

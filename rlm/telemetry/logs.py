@@ -30,45 +30,44 @@ LEVEL_VARIABLE = "RLM_LOG"
 _OWN = ("rlm", "actors", "scheduler")
 
 
+def facts_of(record: logging.LogRecord) -> dict[str, int | str]:
+    """Return the facts that a record has."""
+    facts = ((name, getattr(record, name, None)) for name in FACTS)
+    return {name: fact if isinstance(fact, int) else str(fact) for name, fact in facts if fact}
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record as one line: UTC time, level, sentence, facts; then a traceback with escaped line breaks."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
-        line = record.getMessage()
-        facts = " ".join(f"{name}={getattr(record, name)}" for name in FACTS if getattr(record, name, None))
-        if facts:
-            line = f"{line}  [{facts}]"
-        if record.exc_info:
-            line = f"{line} | {self.formatException(record.exc_info)}"
+        line, facts = record.getMessage(), " ".join(f"{name}={fact}" for name, fact in facts_of(record).items())
+        line += f"  [{facts}]" if facts else ""
+        line += f" | {self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{isoformat(record.created)[11:23]} {record.levelname:<7} {safe_line(mask(line))}"
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of ASCII JSON with the keys `KEYS`."""
+    """Formats a record as one line of ASCII JSON with those of the keys `KEYS` for which it has a value."""
 
     def __init__(self, role: str, worker: str = "") -> None:
         """Format records of a process of this role; `worker` is its id if it is a worker."""
         super().__init__()
-        self._role = role
-        self._worker = worker
+        self._of_process = {"role": role, "worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
-        line: dict[str, object] = {
+        values = {
             "time": isoformat(record.created),
             "level": record.levelname,
-            "role": self._role,
             "pid": record.process,
             "logger": record.name,
             "message": record.getMessage(),
+            "exception": record.exc_info and self.formatException(record.exc_info),
+            **self._of_process,
+            **facts_of(record),
         }
-        facts = {name: getattr(record, name, None) for name in FACTS}
-        facts["worker"] = facts["worker"] or self._worker
-        line |= {name: fact if isinstance(fact, int) else str(fact) for name, fact in facts.items() if fact}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return mask(json.dumps(line))
+        return mask(json.dumps({key: values[key] for key in KEYS if values.get(key)}))
 
 
 def is_json(environ: Mapping[str, str], stream: TextIO) -> bool:

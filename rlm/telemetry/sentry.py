@@ -25,10 +25,9 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import mask
-from rlm.telemetry.logs import FACTS
+from rlm.telemetry import FLUSH_SECONDS
+from rlm.telemetry.logs import facts_of
 
-#: Seconds that an ending process waits for its last errors to be sent.
-FLUSH_SECONDS = 1.0
 #: Each process sends one event per cause in this time, seconds.
 QUIET_SECONDS = 60.0
 
@@ -78,11 +77,6 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
             sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope belongs to this thread only
 
 
-def flush() -> None:
-    """Wait until everything is sent to Sentry, for a process that ends without exit handlers."""
-    sentry_sdk.flush(timeout=FLUSH_SECONDS)
-
-
 #: When each cause was last sent, monotonic seconds. There are few, because they hold no values.
 _sent_at: dict[tuple[str, ...], float] = {}
 
@@ -120,7 +114,7 @@ def _strip(event: Event, hint: Hint) -> Event | None:
         allowed["transaction"] = f"{tags.get('role')}: {getattr(record, 'action', '') or record.funcName}"
         allowed["logentry"] = {"message": title, "formatted": title, "params": []}
         allowed["fingerprint"] = cause
-        allowed["tags"] = tags | {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)}
+        allowed["tags"] = tags | {name: str(fact) for name, fact in facts_of(record).items()}
     for exception in (allowed.get("exception") or {}).get("values", []):
         exception["value"] = ""
     return _masked(allowed)  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.bar import Bar
@@ -13,25 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.core.run import State
-from rlm.core.text import safe_line
 
 #: The style of less important text.
 QUIET = "dim"
 #: The widest picture, columns.
 WIDEST = 160
 
-#: The rich style of each state of a run.
-STATE_STYLES = dict.fromkeys(State, "bold cyan") | {
-    State.COMPLETED: "bold green",
-    State.PARTIAL: "bold yellow",
-    State.CANCELLED: "bold yellow",
-    State.FAILED: "bold red",
-}
-
 
 def state_text(state: str) -> Text:
     """Return the state of a run in its colour."""
-    return Text(state, style=STATE_STYLES.get(State(state), "bold"))
+    colours = {State.COMPLETED: "green", State.PARTIAL: "yellow", State.CANCELLED: "yellow", State.FAILED: "red"}
+    return Text(state, style=f"bold {colours.get(State(state), 'cyan')}")
 
 
 def picture(title: Text, parts: Iterable[RenderableType]) -> RenderableType:
@@ -41,15 +33,32 @@ def picture(title: Text, parts: Iterable[RenderableType]) -> RenderableType:
     return Constrain(frame, WIDEST)
 
 
-def columns(*headings: str, bar: bool = False) -> Table:
-    """Return a table without lines; headings that begin with # are over numbers, `bar` adds one after the first."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=bar)
-    for place, heading in enumerate(headings):
+def columns(*headings: str) -> Table:
+    """Return a table without lines; a heading that begins with # is over numbers, ~ over bars."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand="~" in headings)
+    for heading in headings:
         is_number = heading.startswith("#")
-        table.add_column(heading.removeprefix("#"), justify="right" if is_number else "left", no_wrap=is_number)
-        if bar and not place:
-            table.add_column("", ratio=1)
-    return table
+        justify, ratio = "right" if is_number else "left", 1 if heading == "~" else None
+        grid.add_column(heading.lstrip("#~"), justify=justify, no_wrap=is_number, ratio=ratio)  # type: ignore[arg-type]
+    return grid
+
+
+def table(headings: str, rows: Iterable[Sequence[RenderableType | float]]) -> Table:
+    """Return a table with rows; headings are separated by `|`, each with the style of its cells after a colon.
+
+    A number that is 0 is a dash.
+    """
+    heads = [heading.partition(":") for heading in headings.split("|")]
+    grid = columns(*(heading for heading, *_ in heads))
+    for row in rows:
+        grid.add_row(*(_cell(value, style) for value, (*_, style) in zip(row, heads, strict=True)))
+    return grid
+
+
+def _cell(value: RenderableType | float, style: str) -> RenderableType:
+    if isinstance(value, int | float):
+        return Text(f"{value:,.0f}", style) if round(value) else Text("-", QUIET)
+    return Text(value, style, overflow="fold") if isinstance(value, str) else value
 
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:
@@ -60,16 +69,6 @@ def facts(rows: Iterable[tuple[str, Text]]) -> Table:
     for row in rows:
         grid.add_row(*row)
     return grid
-
-
-def name_text(name: str, style: str = "") -> Text:
-    """Return a name, which may be foreign."""
-    return Text(safe_line(name), style=style, overflow="fold")
-
-
-def number(value: int, style: str = "") -> Text:
-    """Return a number as text for a table; a dash for 0."""
-    return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
 
 
 def bar(part: float, whole: float, colour: str = "cyan") -> RenderableType:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.core.documents import (
-    CallCounts,
-    EndpointView,
-    QueueLook,
-    QueueStats,
-    Record,
-    Rest,
-    RunDocument,
-    RunStatus,
-    TypeQueue,
-    View,
-)
+from rlm.core.documents import EndpointView, QueueLook, QueueStats, Record, Rest, RunDocument, RunStatus, View, Worker
 from rlm.core.endpoint import WELL
 from rlm.core.text import counted, harmless, span
-from rlm.terminal.drawing import QUIET, bar, columns, facts, name_text, number, picture, state_text
+from rlm.terminal.drawing import QUIET, bar, facts, picture, state_text, table
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 #: With more endpoints and budgets than this, only those that are not well, and of a finished run those with calls, have
 #: rows; more workers than the other are only counted.
 LISTED_ENDPOINTS, LISTED_WORKERS = 8, 20
+
+_Document = TypeVar("_Document", bound=msgspec.Struct)
+
+
+def _safe(document: _Document) -> _Document:
+    return msgspec.convert(harmless(msgspec.to_builtins(document)), type(document))
 
 
 def picture_of(document: View, name: str = "", *, endpoints: bool = True) -> RenderableType:
@@ -37,7 +34,7 @@ def picture_of(document: View, name: str = "", *, endpoints: bool = True) -> Ren
 
     The title has the id of the run, or `name`; without `endpoints` a finished run has only its types.
     """
-    shown = msgspec.convert(harmless(msgspec.to_builtins(document)), type(document))
+    shown = _safe(document)
     if isinstance(shown, Rest):
         return picture(Text("no run is open", style="bold default"), [facts(_rest(shown))])
     parts = _of_open(shown) if isinstance(shown, RunStatus) else _of_finished(shown, endpoints=endpoints)
@@ -57,17 +54,18 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
-    yield Text(expected.words, style="green" if expected.fits else "yellow")
-    if expected.binds:
-        yield Text(expected.binds, style=QUIET)
+    yield Text(expected.words, style="green" if expected.level == "well" else "yellow")
+    if expected.more:
+        yield Text(expected.more, style=QUIET)
     yield Text()
-    yield _live_types(run)
-    limited = {name: each for name, each in run.endpoints.items() if each.allowed}
+    headings = "type|~|#done|#busy:cyan|#waiting|#failed:bold red|#slots used:dim"
+    yield table(headings, (_type(run, name) for name in run.by_type))
+    limited = [each for each in run.endpoints.values() if each.allowed]
     if len(limited) > LISTED_ENDPOINTS:
-        limited = {name: each for name, each in limited.items() if each.health not in WELL}
+        limited = [each for each in limited if each.health not in WELL]
     if limited:
         yield Text()
-        yield _live_endpoints(limited)
+        yield table("endpoint|~|#used|#next slot:dim|limit:dim|health", map(_endpoint, limited))
     for condition in run.conditions:
         yield Text(f"! {words.told(condition)}", style=CONDITION_STYLES[condition.severity])
     for trouble in words.call_troubles(run):
@@ -75,44 +73,28 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     yield from _intake(run)
     yield Text()
     yield Text.assemble(("workers ", QUIET), words.workers(run))
-    yield _team(run)
+    team = table("#process:dim|host:dim|lanes|what it does", map(_worker, run.workers.each[:LISTED_WORKERS]))
+    team.show_header = False
+    yield team
     if (hidden := len(run.workers.each) - LISTED_WORKERS) > 0:
         yield Text(f"and {counted(hidden, 'more worker')}", style=QUIET)
 
 
-def _live_types(run: RunStatus) -> Table:
-    """Return a table of types with a bar, counts, and the slots used of those of its endpoints."""
-    table = columns("type", "#done", "#busy", "#waiting", "#failed", "#slots used", bar=True)
-    for name, entry in run.by_type.items():
-        counts = words.counts_of(entry)
-        own = [end for end in run.endpoints.values() if end.kind == "endpoint" and name in end.types and end.allowed]
-        used = f"{sum(end.used for end in own):,}/{sum(end.allowed for end in own):,}" if own else "-"
-        table.add_row(
-            name_text(name, "" if counts.total else QUIET),
-            bar(counts.completed, counts.total, "green"),
-            Text(f"{counts.completed:,}/{counts.total:,}") if counts.total else number(0),
-            number(counts.under_way, "cyan"),
-            number(counts.waiting),
-            number(counts.failed, "bold red"),
-            Text(used, style=QUIET if all(end.health in WELL for end in own) else "red"),
-        )
-    return table
+def _type(run: RunStatus, name: str) -> list[RenderableType | float]:
+    """Return the row of a type: its name, a bar, counts, and the slots used of those of its endpoints."""
+    counts = words.counts_of(run.by_type[name])
+    own = [end for end in run.endpoints.values() if end.kind == "endpoint" and name in end.types]
+    slots = f"{sum(end.used for end in own):,}/{sum(end.allowed for end in own):,}"
+    progress = f"{counts.completed:,}/{counts.total:,}" if counts.total else "-"
+    done = bar(counts.completed, counts.total, "green")
+    return [name, done, progress, counts.under_way, counts.waiting, counts.failed, slots]
 
 
-def _live_endpoints(limited: Mapping[str, EndpointView]) -> Table:
-    table = columns("endpoint", "#used", "#next slot", "limit", "health", bar=True)
-    for name, each in limited.items():
-        is_full = each.free <= 0
-        left = f" for {span(each.circuit_seconds)}" if each.circuit_seconds is not None else ""
-        table.add_row(
-            name_text(name),
-            bar(each.used, each.allowed, "yellow" if is_full else "cyan"),
-            Text(f"{each.used}/{each.allowed}", style="yellow" if is_full else ""),
-            Text(words.next_slot(each), style="" if is_full else QUIET),
-            name_text(each.limit, QUIET),
-            Text(f"{each.health}{left}", style="green" if each.health in WELL else "red"),
-        )
-    return table
+def _endpoint(end: EndpointView) -> list[RenderableType | float]:
+    left = f" for {span(end.circuit_seconds)}" if end.circuit_seconds is not None else ""
+    health = Text(f"{end.health}{left}", style="green" if end.health in WELL else "red")
+    used, colour = f"{end.used}/{end.allowed}", "cyan" if end.free > 0 else "yellow"
+    return [end.name, bar(end.used, end.allowed, colour), used, words.next_slot(end), end.limit, health]
 
 
 def _intake(run: RunDocument) -> Iterator[RenderableType]:
@@ -121,16 +103,13 @@ def _intake(run: RunDocument) -> Iterator[RenderableType]:
         yield Text(f"intake: {', '.join(intake)}", style=QUIET)
 
 
-def _team(run: RunStatus) -> Table:
-    table = columns("#process", "host", "lanes", "what it does")
-    table.show_header = False
-    for worker in run.workers.each[:LISTED_WORKERS]:
-        lanes = Text.assemble(("▮" * worker.busy, "cyan"), ("▯" * max(0, worker.threads - worker.busy), "dim"))
-        is_odd = worker.other_configuration or worker.state != "ready"
-        does = Text(words.doing(worker), style="yellow" if is_odd else "" if worker.calls else QUIET)
-        does.no_wrap, does.overflow = True, "ellipsis"
-        table.add_row(Text(str(worker.pid), style=QUIET), name_text(worker.host, QUIET), lanes, does)
-    return table
+def _worker(worker: Worker) -> list[RenderableType]:
+    lanes = Text.assemble(("▮" * worker.busy, "cyan"), ("▯" * max(0, worker.threads - worker.busy), QUIET))
+    is_odd = worker.other_configuration or worker.state != "ready"
+    does = Text(
+        words.doing(worker), "yellow" if is_odd else "" if worker.calls else QUIET, no_wrap=True, overflow="ellipsis"
+    )
+    return [str(worker.pid), worker.host, lanes, does]
 
 
 # -- a finished run
@@ -149,47 +128,18 @@ def _of_finished(record: Record, *, endpoints: bool) -> Iterator[RenderableType]
         yield Text(line, style=QUIET)
     yield from _intake(record)
     yield Text()
-    yield _types(record)
+    types = record.by_type.items()
+    rows = [(name, bar(n.completed, n.taken + n.carried_over, "green"), *astuple(n)) for name, n in types]
+    yield table("type|~|#taken|#carried|#done:green|#failed:bold red|#left over:yellow", rows)
     shown = {**record.by_endpoint, **record.by_budget} if endpoints else {}
     if len(shown) > LISTED_ENDPOINTS:
         shown = {name: each for name, each in shown.items() if each.calls}
     if shown:
         yield Text()
-        yield _endpoints(shown)
-
-
-def _types(record: Record) -> Table:
-    table = columns("type", "#taken", "#carried", "#done", "#failed", "#left over", bar=True)
-    for name, each in record.by_type.items():
-        table.add_row(
-            name_text(name),
-            bar(each.completed, each.taken + each.carried_over, "green"),
-            number(each.taken),
-            number(each.carried_over),
-            number(each.completed, "green"),
-            number(each.failed, "bold red"),
-            number(each.leftover, "yellow"),
+        yield table(
+            "endpoint|#calls|#completed:green|#throttled:yellow|#errors:bold red|#peak|limit:dim|#p50 ms|#p95 ms",
+            [(name, *astuple(each)) for name, each in shown.items()],
         )
-    return table
-
-
-def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
-    """Return a table of endpoints and budgets: calls, answers, peak, limit, durations."""
-    headings = ("#calls", "#completed", "#throttled", "#errors", "#peak", "limit", "#p50 ms", "#p95 ms")
-    table = columns("endpoint", *headings)
-    for name, each in shown.items():
-        table.add_row(
-            name_text(name, "" if each.calls else QUIET),
-            number(each.calls),
-            number(each.completed, "green"),
-            number(each.throttled, "yellow"),
-            number(each.errors, "bold red"),
-            number(each.peak_in_window),
-            name_text(each.limit, QUIET),
-            number(round(each.p50_ms)),
-            number(round(each.p95_ms)),
-        )
-    return table
 
 
 # -- the time between two runs
@@ -228,8 +178,11 @@ def _waiting(stats: QueueStats) -> str:
 
 def queue_picture(look: QueueLook) -> RenderableType:
     """Return the picture of the queues from the document of `rlm queue monitor`."""
+    look = _safe(look)
     title = Text.assemble(("queues", "bold default"), (f" · {words.clock(look.as_of)} UTC", QUIET))
-    return picture(title, [facts(_queue_facts(look)), Text(), _queue_types(look.by_type)])
+    most = max((each.pending for each in look.by_type.values()), default=0)
+    rows = [(name, bar(n.pending, most), n.pending, span(n.oldest_seconds)) for name, n in look.by_type.items()]
+    return picture(title, [facts(_queue_facts(look)), Text(), table("type|~|#waiting|#oldest", rows)])
 
 
 def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
@@ -244,20 +197,11 @@ def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
         yield "leftovers", Text(counted(look.leftover, "event"))
     letters = Text(f"{look.failed:,}; see `rlm failed list`", style="yellow") if look.failed else Text("none")
     yield "dead letters", letters
-    yield "arriving", Text(_rate(look.arriving_per_minute, "item"))
-    yield "settled", Text(_rate(look.settled_per_minute, "event"))
-
-
-def _rate(number: float | None, noun: str) -> str:
-    return "not known yet" if number is None else f"{number:,.0f} {noun}s/min"
-
-
-def _queue_types(by_type: Mapping[str, TypeQueue]) -> Table:
-    table = columns("type", "#waiting", "#oldest", bar=True)
-    most = max((each.pending for each in by_type.values()), default=0)
-    for name, each in by_type.items():
-        table.add_row(name_text(name), bar(each.pending, most), number(each.pending), Text(span(each.oldest_seconds)))
-    return table
+    for name, rate, noun in (
+        ("arriving", look.arriving_per_minute, "item"),
+        ("settled", look.settled_per_minute, "event"),
+    ):
+        yield name, Text("not known yet" if rate is None else f"{rate:,.0f} {noun}s/min")
 
 
 def queue_line(look: QueueLook) -> str:

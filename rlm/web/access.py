@@ -121,8 +121,13 @@ class Access:
         the request arrived: a browser sends that address only for a page loaded from it.
         """
         named, arrived = request.headers.getlist("Host"), (request.scope.get("server") or ("",))[0]
-        host = host_in(named[0]) if len(named) == 1 else ""
-        return bool(host) and (is_loopback(host) or host in {*self._hosts, _normal(arrived)})
+        with suppress(ValueError):  # it is no host, or none or two are named
+            (text,) = named
+            address = urlsplit(f"//{text}")
+            if address.hostname and address.netloc == text and "@" not in text and (address.port or 0) >= 0:
+                host = _normal(address.hostname)
+                return is_loopback(host) or host in {*self._hosts, _normal(arrived)}
+        return False
 
     async def log_in(self, request: Request) -> Response:
         """Ask for the token, or start a session for the right one."""
@@ -197,15 +202,6 @@ def says_token(authorization: str | None, token: str) -> bool:
 
 def _is_same(text: str, secret: str) -> bool:
     return hmac.compare_digest(text.encode("utf-8", "surrogateescape"), secret.encode())
-
-
-def host_in(value: str) -> str:
-    """Return the host in a `Host` header, normalised, without port or brackets; empty if it is invalid."""
-    with suppress(ValueError):
-        address = urlsplit(f"//{value}")
-        if address.netloc == value and "@" not in value and (address.port or 0) >= 0:
-            return _normal(address.hostname or "")
-    return ""
 
 
 def is_loopback(host: str) -> bool:

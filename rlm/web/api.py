@@ -19,7 +19,6 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.compliance import compliance
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, LetterFilter, deal_with, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question, view_of
@@ -29,7 +28,7 @@ from rlm.admin.start_run import ask_scheduler, started
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import LONGEST_TEXT, Duration, cut, safe_line, seconds_in
+from rlm.core.text import LONGEST_SECONDS, LONGEST_TEXT, Duration, cut, safe_line, seconds_in
 from rlm.ledger.store import Store
 from rlm.web.answers import document, of_query
 
@@ -74,7 +73,7 @@ class LettersOrdered(Asked):
 class Pause(Asked):
     """How long; without `seconds` until it is resumed."""
 
-    seconds: Annotated[float, Meta(gt=0, le=live.LONGEST_PAUSE_SECONDS)] | None = None
+    seconds: Annotated[float, Meta(gt=0, le=LONGEST_SECONDS)] | None = None
 
 
 class Limit(Asked):
@@ -123,7 +122,7 @@ def _plan(call: Call) -> object:
 
 
 def _compliance(call: Call) -> object:
-    return compliance(call.store, seconds_in(call.given.since))
+    return live.compliance(call.store, seconds_in(call.given.since))
 
 
 def _cancel(call: Call) -> Record | RunStatus:

@@ -92,7 +92,7 @@ def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.
                 level, "Waiting for %s port %s: another process listens there", host, port, extra={"action": "serve"}
             )
             level = logging.DEBUG
-        stop.wakeup.wait(2.0)
+        stop.wait(2.0)
     return None
 
 
@@ -100,7 +100,7 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
     """Serve `app` on a bound socket until a signal; an answer that takes a second longer is cut."""
 
     async def look() -> None:
-        stop.wakeup.drain()
+        stop.drain()
         server.should_exit |= stop.graceful  # uvicorn itself heeds TERM and INT only
         good_from = asyncio.get_running_loop().time() - PATIENCE_SECONDS
         for each in [*cast("set[BoundedProtocol]", server.server_state.connections)]:

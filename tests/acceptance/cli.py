@@ -48,7 +48,7 @@ class Installation:
     def __exit__(self, *exc: object) -> None:
         for key in self.store.client.scan_iter(match=f"{self.prefix}*", count=1000):
             self.store.client.delete(key)
-        self.store.close()
+        self.store.client.close()
 
     def rlm(self, *args: str, code: int = 0, input: str | bytes | None = None) -> Result:  # noqa: A002  # click's name
         """Run a command, which must end with `code`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import threading
@@ -12,7 +11,7 @@ import pytest
 
 from rlm.delivery import http
 from rlm.delivery.http import Connections, UnreachableError
-from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, exchange, once, request
+from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, exchange, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
@@ -249,14 +248,3 @@ def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(conn
         assert trouble.text.startswith("the request could not be sent completely: ")
         assert busy < 0.8
         assert took.seconds >= 0.29
-
-
-def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(connections, certified, monkeypatch):
-    """A byte each 0.1 s, each of them in time."""
-    ca, context = certified
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
-    with Server(encrypted(context, once(lambda peer: peer.trickle(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100)))) as server:
-        outcome = call(connections, endpoint(f"https://localhost:{server.port}/"), seconds=0.5)
-
-        assert re.match(r"no answer within 0\.[0-5] s", outcome.text), "what is left once it is connected"
-        assert (outcome.seconds, outcome.kind) == (None, "no answer in time")

@@ -153,16 +153,6 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(connections, monkeypat
             connections.connect("http://api.test/", 0.3)
 
 
-def test_a_host_is_reached_at_the_first_address_that_answers(connections, monkeypatch):
-    """One that refuses costs nothing but the time to say so."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        refusing = listener.getsockname()[1]
-    with Server(answering(OK)) as server:
-        resolve(monkeypatch, refusing, server.port)
-
-        assert call(connections, endpoint("http://api.test/")).text == "HTTP 200"
-
-
 def test_proxies_of_the_environment_are_ignored(connections, monkeypatch):
     """What the machine uses for browsing sees no event."""
     with Server(answering(OK)) as proxy, Server(answering(OK)) as server:
@@ -244,14 +234,6 @@ def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):
         shown = [repr(connections), repr(target), repr(outcome), repr(vars(connections)), caplog.text]
         assert not [text for text in shown if secret in text]
     connections.close()
-
-
-def test_an_event_that_was_damaged_in_the_ledger_is_not_sent(connections):
-    """Its item is no JSON any more, so neither would be the body."""
-    with Server(answering(OK)) as server:
-        outcome = call(connections, endpoint(server.url), request(item=b"{"))
-
-        assert (outcome.kind, server.requests) == ("not what HTTP allows", [])
 
 
 def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, connections):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from contextlib import ExitStack, contextmanager
 from unittest import mock
@@ -94,20 +93,6 @@ def test_a_retry_goes_over_a_fresh_connection(bench):
         bench.carry(until=lambda: bench.where() == {})
 
         assert (server.connections, len(server.requests)) == (kept + 1, 2)
-
-
-def test_a_connection_that_was_closed_meanwhile_costs_neither_event_nor_slot(bench):
-    """A new one is opened."""
-    bench.take()
-    bench.carry()
-    (kept,) = bench.connections._idle
-    kept._sock.shutdown(socket.SHUT_RD)
-    bench.take()
-    bench.carry()
-
-    assert [status for _, _, status in bench.calls()] == [200, 200]
-    assert len(bench.stamps()) == 2
-    bench.check()
 
 
 # -- runs

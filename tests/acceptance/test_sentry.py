@@ -15,8 +15,8 @@ import pytest
 from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
+from rlm.telemetry import FLUSH_SECONDS
 from rlm.telemetry.logs import KEYS
-from rlm.telemetry.sentry import FLUSH_SECONDS
 from tests.acceptance.system import make_item
 from tests.bench import Bench
 from tests.faults.api_proxy import ApiProxy

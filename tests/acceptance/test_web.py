@@ -158,27 +158,19 @@ def info(url):
         return f"process_id:{store.client.info('server')['process_id']}"
 
 
-def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
-    """401 says what is missing; the token is in no answer, no log line, no title. Nobody may keep an answer."""
+def test_the_token_is_in_no_output(tmp_path, valkey_only_url):
+    """In no answer, no log line, no title."""
     with web(tmp_path, valkey_only_url, RLM_WEB__TOKEN="env:OURS", OURS=TOKEN) as (process, port):
         answers = [read(port, path, **headers) for path in ("/", "/metrics") for headers in ({}, bearer(TOKEN[:-1]))]
         good = [read(port, path, **bearer(TOKEN)) for path in ("/", "/metrics")]
         title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
 
-        assert [one.status for one in answers] == [401] * 4
+        assert [one.status for one in (*answers, *good)] == [401] * 4 + [200] * 2
         assert answers[0].headers["WWW-Authenticate"].startswith("Bearer")
-        assert [one.status for one in good] == [200, 200]
-        assert good[0].headers["Content-Type"].startswith("text/html")
         assert good[1].headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        assert {one.headers["Cache-Control"] for one in (*answers, *good)} == {"no-store"}
-        assert read(port, "/healthz").status == 503  # no scheduler, and no token asked for
-        assert read(port, "/api/runs").status == 401
-        assert read(port, "/metrics/", **bearer(TOKEN)).status == 404
         assert read(port, "/metrics", Connection="Upgrade", Upgrade="websocket").status == 401
         posted = HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN))
         assert (posted.status, set(posted.headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
-        refused = [posted, read(port, "/none"), read(port, "/healthz", Host="evil.example")]
-        assert {one.headers["Cache-Control"] for one in refused} == {"no-store"}
         told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
         assert not any(TOKEN.encode() in one for one in told)
         assert len((tmp_path / "web.log").read_text().splitlines()) == 2  # with what it serves; nobody can fill it

@@ -6,11 +6,10 @@ import json
 import re
 import threading
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import urllib3
 
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.web import serve
 from rlm.web.app import make_app
 
@@ -18,19 +17,17 @@ from rlm.web.app import make_app
 @contextmanager
 def serving(app):
     """Serve an application on a free port of the loopback interface; yield the port."""
-    wakeup = Wakeup()
-    stop = SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup)
-    bound = serve.bind("127.0.0.1", 0, stop, has_token=False)
-    port = bound.getsockname()[1]  # it is closed in the end
-    thread = threading.Thread(target=serve.serve, args=(app, bound, stop))
-    thread.start()
-    try:
-        yield port
-    finally:
-        stop.graceful = True
-        wakeup.wake()
-        thread.join()
-        wakeup.close()
+    with StopSignals() as stop:
+        bound = serve.bind("127.0.0.1", 0, stop, has_token=False)
+        port = bound.getsockname()[1]  # it is closed in the end
+        thread = threading.Thread(target=serve.serve, args=(app, bound, stop))
+        thread.start()
+        try:
+            yield port
+        finally:
+            stop.graceful = True
+            stop.wake()
+            thread.join()
 
 
 @contextmanager

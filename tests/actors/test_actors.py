@@ -1,4 +1,4 @@
-"""The two actors, as ordinary ones of Dramatiq: on the broker that workers use, and the same on a Redis broker."""
+"""The two actors, as ordinary ones of Dramatiq: on a Redis broker, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from uuid import uuid4
 import dramatiq
 import pytest
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.brokers.stub import StubBroker
 
 from actors import dispatch as actors
 from actors.dispatch import make_dispatch, make_record
@@ -22,12 +21,9 @@ from tests.wait import wait_until
 LANES = 3
 
 
-@pytest.fixture(params=["stub", "redis"])
-def broker(request):
-    if request.param == "stub":
-        yield StubBroker(middleware=[])
-        return
-    client = make_client(request.getfixturevalue("valkey_only_url"))
+@pytest.fixture
+def broker(valkey_only_url):
+    client = make_client(valkey_only_url)
     broker = RedisBroker(client=client, namespace=f"t{uuid4().hex[:8]}:dramatiq", middleware=[])
     yield broker
     for key in client.scan_iter(match=f"{broker.namespace}*", count=1000):
@@ -35,58 +31,26 @@ def broker(request):
     client.close()
 
 
-@pytest.fixture
-def work(broker):
-    """Start a stock worker with so many threads."""
-    workers = []
-
-    def start(threads):
-        workers.append(dramatiq.Worker(broker, worker_threads=threads, worker_timeout=50))
-        workers[-1].start()
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        worker.stop()
-
-
-@pytest.fixture
-def closing(monkeypatch):
-    closing = mock.Mock()
+def test_each_message_is_a_lane_and_a_run_is_recorded_while_all_carry(broker, monkeypatch):
+    """So many messages, so many lanes at once, each for as long as it carries; with one thread more than lanes."""
+    leave, under_way, store, closing = threading.Event(), [], mock.MagicMock(), mock.Mock()
     monkeypatch.setattr(actors, "close_run", closing)
-    return closing
-
-
-def test_each_message_is_a_lane(broker, work):
-    """So many messages, so many lanes at once, each for as long as it carries."""
-    leave, under_way = threading.Event(), []
 
     def carry():
         under_way.append(threading.get_ident())
         leave.wait(10)
 
-    dispatch = make_dispatch(broker, carry)
-    worker = work(LANES + 1)
-    for _ in range(LANES):
-        dispatch.send()
-    wait_until(lambda: len(under_way) == LANES, message="the lanes are under way")
-    leave.set()
-    worker.join()
-
-    assert len(set(under_way)) == LANES
-
-
-def test_a_run_is_recorded_while_every_lane_carries(broker, work, closing):
-    """With one thread more than lanes."""
-    leave, store = threading.Event(), mock.MagicMock()
-    dispatch, record = make_dispatch(broker, lambda: leave.wait(10)), make_record(broker, store)
-    work(LANES + 1)
+    dispatch, record = make_dispatch(broker, carry), make_record(broker, store)
+    worker = dramatiq.Worker(broker, worker_threads=LANES + 1, worker_timeout=50)
+    worker.start()
     for _ in range(LANES):
         dispatch.send()
     for _ in range(3):
         record.send("run-1")
     wait_until(lambda: closing.call_count == 3, message="the messages are worked off")
+    wait_until(lambda: len(set(under_way)) == LANES, message="the lanes are under way")
     leave.set()
+    worker.stop()
 
     closing.assert_called_with(store, "run-1")
 

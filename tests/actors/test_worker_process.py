@@ -18,7 +18,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.settings import load_settings
 from rlm.settings.secrets import Secrets, mask, remember
 from tests.wait import wait_until
@@ -48,7 +48,7 @@ class Running:
 
     def __init__(self, store, prefix):
         self.store, self.prefix = store, prefix
-        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
+        self.stop = StopSignals()
         self.process = WorkerProcess(store, ID, "", self.stop)
         self.lanes = self.process._lanes
         self.thread = threading.Thread(target=self.process.run, daemon=True)
@@ -63,7 +63,7 @@ class Running:
 
     def leave(self, timeout=5.0):
         self.stop.graceful = True
-        self.stop.wakeup.wake()
+        self.stop.wake()
         self.thread.join(timeout)
         assert not self.thread.is_alive()
 
@@ -83,7 +83,7 @@ def running(valkey_only_url, monkeypatch, tmp_path):
     running.lanes.ended.set()
     for key in store.client.keys(f"{prefix}*"):
         store.client.delete(key)
-    store.close()
+    store.client.close()
 
 
 def test_it_has_its_lanes_and_leaves_nothing_behind(running):
@@ -141,7 +141,7 @@ def test_a_call_that_does_not_end_is_cut_by_a_second_signal(running, monkeypatch
     running.lanes.gate.stop = lambda: None
     running.start()
     running.stop.graceful = True
-    running.stop.wakeup.wake()
+    running.stop.wake()
     wait_until(lambda: running.states() == [WorkerState.STOPPING], message="it says that it is stopping")
     assert running.thread.is_alive()
     running.stop.immediate = True

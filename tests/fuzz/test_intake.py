@@ -21,7 +21,7 @@ def store(tmp_path_factory):
     with running_server("valkey", directory / "data") as url:
         store = Store(load_settings(directory / "rlm.toml", {}), url)
         yield store
-        store.close()
+        store.client.close()
 
 
 @pytest.mark.parametrize(("make", "number"), [(random_item, 5000), (mutated_item, 2500)])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 from msgspec import structs
 
 from rlm.ledger.store import Store
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.settings import load_settings
 from tests.conftest import SERVERS
 from tests.store import deadletters, steps
@@ -64,13 +62,13 @@ def make_store(settings):
 
     yield make
     for store in made:
-        store.close()
+        store.client.close()
 
 
 @pytest.fixture
 def store(settings):
     """A store without an open run, empty except for the trust in its server; the test's data is deleted."""
-    with closing(Store(settings, settings.redis.url)) as store:
+    with Store(settings, settings.redis.url) as store:
         trust(store)
         yield store
 
@@ -103,13 +101,11 @@ def office(store):
     """The office of a conductor in this process, which holds the lease."""
     from scheduler.office import Office  # few tests need it
 
-    wakeup = Wakeup()
-    with StopSignals(wakeup) as stop:
+    with StopSignals() as stop:
         made = Office(store, stop, allow_volatile=True, cancels=True)
         made.take(1)
         yield made
         made.resign()
-    wakeup.close()
 
 
 @pytest.fixture

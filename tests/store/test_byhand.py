@@ -11,7 +11,7 @@ from rlm import telemetry
 from rlm.cli.runs import conduct_here
 from rlm.core.errors import InterruptedByHandError, StoreUnfitError
 from rlm.ledger.processes import Process, Role
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
 from scheduler.office import Office
 from tests.store import steps
@@ -20,10 +20,8 @@ from tests.store import steps
 @pytest.fixture
 def signals():
     """The signals of a command."""
-    wakeup = Wakeup()
-    with StopSignals(wakeup) as stop:
+    with StopSignals() as stop:
         yield stop
-    wakeup.close()
 
 
 def test_no_run_is_begun_where_redis_would_lose_it(store, signals):

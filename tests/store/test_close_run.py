@@ -17,18 +17,6 @@ def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0):
     return store.runs.close(run.id, record, wanted=wanted)
 
 
-def test_counts_and_timings_go_with_the_run(store, token, running):
-    """What was settled stands in the record; leftovers stay pending."""
-    run = running(3)
-    steps.complete(store, steps.claim(store))
-    steps.finish(store, token, run)
-
-    assert close(store, run) == 1
-
-    assert store.runs.tally() == {}
-    assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
-
-
 def test_the_oldest_records_go(make_store, token):
     """The newest `run.history` are kept."""
     store, ids = make_store(run={"history": 2}), []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 
 from rlm.admin.endpoints import endpoint_list
+from rlm.admin.planning import types_in_force
 from rlm.core.endpoint import Limit
 from rlm.ledger.store import Store
 from tests.store import looks, steps
@@ -53,7 +52,7 @@ def renamed(store, **limits):
     endpoints = {name: one for name, one in store.settings.endpoints.items() if name not in old}
     for former, (name, limit) in zip(old, limits.items(), strict=True):
         endpoints[name] = replace(store.settings.endpoints[former], name=name, limit=Limit.parse(limit))
-    return closing(Store(replace(store.settings, endpoints=endpoints), store.url))
+    return Store(replace(store.settings, endpoints=endpoints), store.url)
 
 
 def by_hand(store, limit):
@@ -92,7 +91,7 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
     other = replace(former, url="http://127.0.0.1:1/other")
     endpoints = {**store.settings.endpoints, "new": replace(former, name="new"), steps.ENDPOINT: other}
 
-    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
+    with Store(replace(store.settings, endpoints=endpoints), store.url) as after:
         after.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
@@ -107,3 +106,20 @@ def test_a_paused_budget_pauses_all_that_hang_on_it(store):
 
     assert 28 < refusal(store, one) <= 30
     take(store, other)
+
+
+def test_types_have_the_limits_in_force_their_budgets_too(store, token):
+    """What is published counts, the file's where nothing is."""
+    first, *others = store.settings.event_types
+    endpoint = replace(store.settings.endpoints[steps.ENDPOINT], budget=make_budget("5/minute"))
+    first = replace(first, endpoints=(endpoint, *first.endpoints[1:]))
+    endpoints = {**store.settings.endpoints, endpoint.name: endpoint}
+    store.settings = replace(store.settings, endpoints=endpoints, event_types=(first, *others))
+    assert types_in_force(store)[0] == first
+
+    store.publish_limits(token)
+    set_limits(store, (endpoint.budget, "7/minute"), (endpoint, "8/minute"))
+
+    changed, *same = types_in_force(store)[0].endpoints
+    assert (changed.budget.limit.text, changed.limit.text) == ("7/minute", "8/minute")
+    assert (*same,) == first.endpoints[1:]

@@ -210,7 +210,7 @@ def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(
 
     other.leases.release("other")
     assert not one.leases.acquire("one", LONG)
-    other.close()
+    other.client.close()
 
 
 def test_another_configuration_does_not_take_a_lease_that_is_given_up_while_it_asks(one, settings, monkeypatch):
@@ -221,7 +221,7 @@ def test_another_configuration_does_not_take_a_lease_that_is_given_up_while_it_a
 
     assert other.leases.contend("other", LONG).token == 0
     assert one.leases.holder() is None
-    other.close()
+    other.client.close()
 
 
 def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force_lives(one, settings, monkeypatch):
@@ -242,7 +242,7 @@ def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force
     with monkeypatch.context() as patch:
         patch.setattr(system_clock, "monotonic", lambda: time.monotonic() + ALONE_SECONDS)
         assert other.leases.acquire("other", LONG)
-    other.close()
+    other.client.close()
 
 
 def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):

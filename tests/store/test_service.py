@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from msgspec import structs
 
@@ -12,7 +10,7 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import Trigger
 from rlm.delivery import run_end
 from rlm.ledger.values import RedisClock
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import StopSignals
 from scheduler import service as scheduling
 from scheduler.conductor import Conductor, open_run
 from scheduler.office import Office
@@ -27,11 +25,10 @@ DUE = 1_800_000_000.0
 def service(store, monkeypatch):
     """A service that is never told to stop, and never waits."""
     monkeypatch.setattr("scheduler.service.AWAY_SECONDS", 0.0)
-    wakeup = Wakeup()
-    made = SchedulerService(store, SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup), allow_volatile=True)
-    yield made
-    made._office.resign()
-    wakeup.close()
+    with StopSignals() as stop:
+        made = SchedulerService(store, stop, allow_volatile=True)
+        yield made
+        made._office.resign()
 
 
 @pytest.fixture
@@ -70,10 +67,10 @@ def test_a_tick_at_which_redis_fails_is_served_later_and_once(service, store, at
 class Stopping:
     """The signals of a process that is told to stop just after it has looked for the first time."""
 
-    immediate = False
+    immediate, looked = False, False
 
-    def __init__(self):
-        self.wakeup, self.looked = Wakeup(), False
+    def wait(self, _seconds):
+        """Do not wait."""
 
     @property
     def graceful(self):

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Offer, Process, Role, WorkerState
 from rlm.processes import supervisor
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.processes.supervisor import Supervisor
 from tests.store import steps
 from tests.wait import wait_until
@@ -42,12 +41,11 @@ class Worker:
 class Host:
     """A supervisor in a thread, and the workers that it has started."""
 
-    def __init__(self, store):
-        self.store = store
+    def __init__(self, store, stop):
+        self.store, self.stop = store, stop
         self.workers = []
         self.command = IDLE
         self.broken = None
-        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
         self.supervisor = Supervisor(store, self.spawn, self.stop)
         self.thread = threading.Thread(target=self.supervisor.run)
 
@@ -75,7 +73,7 @@ class Host:
     def ask(self, *, at_once=False):
         """Send it a signal, or two."""
         self.stop.graceful, self.stop.immediate = True, at_once
-        self.stop.wakeup.wake()
+        self.stop.wake()
 
     def end(self):
         self.thread.join(20)
@@ -85,11 +83,11 @@ class Host:
 @pytest.fixture
 def host(make_store):
     """A host with room for 20 workers; afterwards its supervisor has ended."""
-    host = Host(make_store(workers={"max": 20}))
-    yield host
-    host.ask(at_once=True)
-    host.end()
-    host.stop.wakeup.close()
+    with StopSignals() as stop:
+        host = Host(make_store(workers={"max": 20}), stop)
+        yield host
+        host.ask(at_once=True)
+        host.end()
 
 
 def entry(name, role=Role.SUPERVISOR, **facts):

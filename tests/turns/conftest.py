@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 from msgspec import structs
 
@@ -29,7 +27,7 @@ def store(_built_in, server_url, prefix):
         queue=structs.replace(_built_in.queue, failed=f"{prefix}_failed"),
         run=structs.replace(_built_in.run, guard_seconds=GUARD),
     )
-    with closing(Store(settings, settings.redis.url)) as store:
+    with Store(settings, settings.redis.url) as store:
         yield store
 
 

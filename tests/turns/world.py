@@ -238,20 +238,20 @@ def completed(call: Claim, **changes: Any) -> Settlement:
 
 def failed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that failed and is tried again."""
-    usual = {"to": "backoff", "health": "failure", "why": "HTTP 500"}
+    usual = {"to": "backoff", "health": "failure", "kind": "HTTP 500"}
     fields = call.counted(spends_run=changes.get("to") == "spent")
     return _made(call, CallEnd.ERROR, **usual | {"fields": fields} | changes)
 
 
 def throttled(call: Claim, asked: float = 1.0, **changes: Any) -> Settlement:
     """Return the settlement of a call whose endpoint asked for a rest."""
-    usual = {"to": "ready", "health": "refusal", "why": "HTTP 429", "asked_us": round(asked * 1_000_000)}
+    usual = {"to": "ready", "health": "refusal", "kind": "HTTP 429", "asked_us": round(asked * 1_000_000)}
     return _made(call, CallEnd.THROTTLED, **usual | changes)
 
 
 def unconnected(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that could not connect."""
-    usual = {"sent": False, "unconnected": True, "why": "connection refused", "delay_us": 500_000}
+    usual = {"sent": False, "unconnected": True, "kind": "connection refused", "delay_us": 500_000}
     return failed(call, **usual | changes)
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
-from rlm.delivery import attempt
-from rlm.delivery.attempt import Attempts
+from rlm.delivery import lane
 from rlm.delivery.http import Answer
+from rlm.delivery.lane import Lane, Lanes
 from rlm.delivery.outcome import Kind
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
@@ -50,7 +50,9 @@ class Scene:
         )
         self.began = began
         store = SimpleNamespace(settings=settings, turns=self, clock=redis)
-        return Attempts(store, self, 1).make(claim, began - asked)
+        made = Lane(Lanes(store, self, "here:1:w"), 1)
+        made.asked_at = began - asked
+        return made.make(claim)
 
     @staticmethod
     def us(moment):
@@ -90,7 +92,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch):
     clock = SetClock()
-    monkeypatch.setattr(attempt, "system_clock", clock)
+    monkeypatch.setattr(lane, "system_clock", clock)
     monkeypatch.setattr(values, "system_clock", clock)
     return Scene(clock)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.admin.compliance import peaks
+from rlm.admin.endpoints import peaks
 from rlm.core.endpoint import Limit
 
 SECOND = 1_000_000

@@ -15,6 +15,7 @@ from rlm.delivery import lane
 from rlm.delivery.lane import Lanes
 from rlm.ledger.turns import Claim, Settlement, TurnReply
 from rlm.ledger.values import RedisClock
+from rlm.settings import load_settings
 from tests.wait import wait_until
 
 FAR = 3600.0
@@ -76,20 +77,14 @@ class Scene:
         self.make = lambda _claim: None
         scene = self
 
-        class Attempts:
-            def __init__(self, *_parts):
-                pass
+        def make(_lane, claim):
+            scene.made.append(claim.event_id)
+            made = Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True)
+            return scene.make(claim) or made
 
-            def make(self, claim, _asked_at):
-                scene.made.append(claim.event_id)
-                settlement = Settlement(
-                    claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True
-                )
-                return scene.make(claim) or settlement
-
-        monkeypatch.setattr(lane, "Attempts", Attempts)
+        monkeypatch.setattr(lane.Lane, "make", make)
         monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
-        client, settings = SimpleNamespace(keeping_connection=nullcontext), SimpleNamespace(revision="r1")
+        client, settings = SimpleNamespace(keeping_connection=nullcontext), load_settings(None, {})
         store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5), client=client, settings=settings)
         self.lanes = Lanes(store, None, "here:1:w", self.recorded.append)
         self.threads = []
@@ -199,7 +194,7 @@ def test_a_lane_that_hears_close_has_the_run_closed_until_it_is(scene):
 def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monkeypatch):
     monkeypatch.setattr(lane, "SLEEP_SECONDS", 0.3)
     unreached = Settlement(
-        "i:T", 1, "a", 1, "backoff", finish=CallEnd.ERROR, unconnected=True, why="connection refused"
+        "i:T", 1, "a", 1, "backoff", finish=CallEnd.ERROR, unconnected=True, kind="connection refused"
     )
     scene.make = lambda _claim: unreached
 

@@ -1,9 +1,12 @@
-"""The meaning of an answer (CONTRACT 2, row by row), and how long an endpoint asks to rest."""
+"""The meaning of an answer (CONTRACT 2, row by row) and of an error, and how long an endpoint asks to rest."""
 
 from __future__ import annotations
 
 import email.utils
+import errno
 import json
+import socket
+import ssl
 import time
 
 import pytest
@@ -12,9 +15,16 @@ from hypothesis import strategies as st
 
 from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery import outcome as kinds
-from rlm.delivery.http import Answer
-from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, Outcome, outcome_of, parse_retry_after, settlement_of
+from rlm.delivery.http import Answer, BrokenAnswerError
+from rlm.delivery.outcome import (
+    MAX_RETRY_AFTER_SECONDS,
+    Outcome,
+    kind_of_error,
+    kind_of_status,
+    outcome_of,
+    parse_retry_after,
+    settlement_of,
+)
 from rlm.ledger.turns import Claim
 from rlm.settings.model import RetrySettings
 from tests.each import each
@@ -56,7 +66,7 @@ def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
 @each("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
 def test_408_425_and_other_5xx_are_tried_again(status):
     """The event may be sent again; the answer was one, so its time is known."""
-    assert outcome(status) == Outcome(f"HTTP {status}", 0.25, kinds.kind_of_status(status))
+    assert outcome(status) == Outcome(f"HTTP {status}", 0.25, kind_of_status(status))
 
 
 @each("status", [300, 301, 302, 303, 304, 307, 308, 399])
@@ -157,3 +167,40 @@ def test_attempts_are_bounded_in_a_run_and_over_runs(tries, runs, to):
     assert (settlement.fields[6:] == ["runs", runs + 1]) is (to == "spent")
     assert bool(settlement.letter) is (to == "failed")
     assert json.loads(settlement.entry)[1] == 8
+
+
+def refused(code):
+    """Return the error about a certificate, with OpenSSL's number."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+    return error
+
+
+@each(
+    ("error", "kind"),
+    [
+        (ConnectionRefusedError(), "connection refused"),
+        (ConnectionResetError(), "connection cut"),
+        (BrokenPipeError(), "connection cut"),
+        (TimeoutError(), "no answer in time"),
+        (socket.gaierror(-2, "unknown"), "name not found"),
+        (UnicodeError(), "name not found"),
+        (refused(18), "TLS certificate refused"),
+        (refused(10), "TLS certificate expired"),
+        (socket.gaierror(socket.EAI_AGAIN, "no resolver"), "no resolver answers"),
+        (ssl.SSLError(), "TLS failed"),
+        (BrokenAnswerError("no HTTP"), "broken answer"),
+        (OSError(errno.EHOSTUNREACH, "no route"), "not reachable"),
+    ],
+)
+def test_each_error_has_its_word(error, kind):
+    """The narrower the better."""
+    assert kind_of_error(error) == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(503, "HTTP 503"), (429, "HTTP 429"), (599, "HTTP 5xx"), (477, "HTTP 4xx")]
+)
+def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
+    """So a hostile API makes no more of them than there are."""
+    assert kind_of_status(status) == kind

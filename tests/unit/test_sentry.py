@@ -161,7 +161,6 @@ def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypat
     """The id is made from the moment the tick was due, so that the successor of a killed scheduler knows it."""
     sent = []
     monkeypatch.setattr(sentry, "capture_checkin", lambda **fields: sent.append(fields))
-    monkeypatch.setattr(telemetry, "_reporting", [sentry])
     due = 1_800_000_000.0
 
     telemetry.tick(make_settings(), due)
@@ -178,4 +177,4 @@ def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypat
 def make_settings():
     from rlm.settings import load_settings
 
-    return lambda: load_settings(None, {})
+    return lambda: load_settings(None, {"SENTRY_DSN": "https://key@h/1"})

@@ -124,7 +124,7 @@ def test_one_name_one_url_one_limit_one_budget(faults, second):
     [
         ("account", '[budgets.acount]\nrate_limit = "2/second"', "budgets.account: an endpoint's budget has no right "),
         ("account", "[budgets.account]", "budgets.account.rate_limit: is missing; give a limit"),
-        ("account", '[budgets.account]\nrate_limit = "x"', 'budgets.account.rate_limit = "x": must be a limit above'),
+        ("account", '[budgets.account]\nrate_limit = "x"', "budgets.account.rate_limit = \"x\": 'x' is not a limit"),
         ("account", f'{ACCOUNT}[budgets."a b"]\nrate_limit = "2/second"', 'budgets."a b": a name has 1 to 100 letters'),
         ("a", '[budgets.a]\nrate_limit = "2/second"', "budgets.a: an endpoint has this name; give one of them another"),
     ],
@@ -195,12 +195,12 @@ def test_all_faults_at_once(faults):
     )
 
     assert [line.partition(" = ")[0].partition(": ")[0] for line in lines] == [
-        "environment RLM_X__Y",
         "run.target",
         "--set",
         "environment RLM_RUN__HISTORY",
         "workers.min",
         "types.A.endpoints[1].url",
         "types.A.endpoints[1].headers",
+        "environment RLM_X__Y",
         "types.A.endpoints",
     ]

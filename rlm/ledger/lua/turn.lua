@@ -49,7 +49,7 @@ local function judge(made)
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
     if made.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return true end
     local failures = call('HINCRBY', place, 'failures', 1)
-    call('HSET', place, 'failed_with', made.why or '')
+    call('HSET', place, 'failed_with', made.kind or '')
     if failures >= FAILING or since then rest = doubled(failures - FAILING) end
     if failures >= FAILING and call('HSETNX', place, 'opened_us', now) == 1 then answer.opened = rest end
   end

@@ -84,7 +84,7 @@ def _decisions(run: RunStatus | Record) -> list[tuple[str, list[str]]]:
     if isinstance(run, RunStatus):
         expected = words.forecast(run)
         decided += [
-            ("forecast", [expected.words, expected.binds if expected.binds != plan_binds else ""]),
+            ("forecast", [expected.words, expected.more if expected.more != plan_binds else ""]),
             ("not well", [*map(words.told, run.conditions)]),
             ("calls", words.call_troubles(run)),
         ]
