@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -27,7 +27,9 @@ class Ledger(Part):
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger: some were counted."""
-        return sorted(types_in(chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))))
+        fields = chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))
+        counts = (field.decode("latin-1").partition(":") for field in fields)
+        return sorted({name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)})
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by place, all at one instant."""
@@ -48,12 +50,6 @@ class Ledger(Part):
             name: Counts(number, inflight[name], backoff[name], spent[name])
             for name, number in zip(types, ready, strict=True)
         }
-
-
-def types_in(fields: Iterable[bytes]) -> set[str]:
-    """Return the types of which events were taken, or carried over, by the fields of a tally or of the totals."""
-    counts = (field.decode("latin-1").partition(":") for field in fields)
-    return {name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)}
 
 
 def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
@@ -96,10 +92,10 @@ class Recovery(Part):
 
         Return how many were removed, and whether a run is open, in which case it owns all leftovers.
         """
-        replies = self._remove(dict.fromkeys(event_ids, ""))
+        replies = self._remove(dict.fromkeys(event_ids, b""))
         return replies.count(1), -1 in replies
 
-    def _remove(self, letters: dict[str, str], token: int | str = "") -> list[int]:
+    def _remove(self, letters: dict[str, bytes], token: int | str = "") -> list[int]:
         of = {"failed": self._keys.failed, "token": token, "dedupe_ms": self._dedupe_ms}
         calls = [{**of, "event_id": event_id, "letter": letter} for event_id, letter in letters.items()]
         return self._run_each("remove_ready", calls)
@@ -126,11 +122,11 @@ class Recovery(Part):
         following, *adopted = map(text, self._run("adopt", cursor=cursor))
         return int(following), adopted
 
-    def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, str]:
+    def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, bytes]:
         """Return the dead letters of events by id; one whose key holds no event has the item `null`."""
         items = self._batch(("HMGET", self._keys.event(each), "item") for each in event_ids)
         of: dict[str, Any] = {"failed_at": self._store.clock.now(), "run_id": run_id}
         return {
-            event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of).decode()
+            event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of)
             for event_id, (item,) in zip(event_ids, items, strict=True)
         }

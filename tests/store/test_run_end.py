@@ -50,19 +50,6 @@ def test_a_lane_ends_a_run_that_is_overdue(store, running, seconds):
         assert store.runs.current() is None
 
 
-def test_a_lane_that_hears_that_nothing_is_left_to_do_may_end_the_run(store, running):
-    """All is settled, or has spent its attempts."""
-    run = running(2)
-    steps.complete(store, steps.claim(store))
-    steps.fail(store, steps.claim(store), "spent")
-
-    assert steps.ask(store, lane=1000).close == run.id
-    record = run_end.close_run(store, run.id)
-
-    assert (record.counts.completed, record.counts.leftover) == (1, 1)
-    assert looks.pending(store) == [steps.event_id(2)]
-
-
 @pytest.mark.parametrize("by_conductor", [False, True])
 def test_whatever_is_unsettled_is_ready_again_in_its_place(store, token, running, by_conductor):
     """A call under way may have been sent: its slot counts from now, and it spent an attempt."""

@@ -41,8 +41,7 @@ local function note_call(run_id, made, record, fields)
   if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
   call('HSET', event_key(id), 'last', endpoint, 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack(fields))
 end
--- It is settled, and kept without its item to recognise duplicates; letter: of one that has failed. Its scripts have `failed` and
--- `dedupe_ms`.
+-- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
 local function retire(id, letter)
   local event, state = event_key(id), letter and 'failed' or 'completed'
   if letter then call('LPUSH', failed, letter) end
@@ -82,8 +81,7 @@ local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, d
 -- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)
-  local taken_at, scored, new = now / 1000000, {}, 0
-  local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)
+  local scored, new, arrivals = {}, 0, call('HINCRBY', P .. 'lease', 'sequence', 0)
   for _, event in ipairs(events) do
     local id, key = event[1], event_key(event[1])
     local fields = redis.pcall('HLEN', key)
@@ -91,7 +89,7 @@ local function enter(events, item_of)
     if fields == 0 then
       new = new + 1
       local kind, score = kind_of(id), event[3] + arrivals + new
-      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', now / 1000000)
       local scores = scored[kind] or {}
       scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
     end
@@ -100,10 +98,8 @@ local function enter(events, item_of)
     local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
     line_up(kind, unpack(scores))
     count('taken:' .. kind, #scores / 2)
-    if was_empty then
-      index(kind)
-      if running then wake('ready') end
-    end
+    index(kind)
+    if was_empty and running then wake('ready') end
   end
   call('HINCRBY', P .. 'lease', 'sequence', new)
   return new

@@ -2,7 +2,6 @@
 -- Takes slots in all of some windows, or in none, for a call that is not RLM's: the storage of `limits`, with which other
 -- programs share the windows.
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
--- name     of these slots, which no other has
 -- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
 -- Atomic because all windows give a slot, or none.
 -- include endpoints
