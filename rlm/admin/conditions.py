@@ -318,19 +318,25 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Checked, ...]
 
 
-def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
-    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`."""
+def examine(settings: Settings, *, allow_volatile: bool, is_whole: bool = True) -> Examination:
+    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`.
+
+    Of settings that are not whole only the Redis is known: check who lives there, and goes on as it began.
+    """
     try:
         with Store(settings) as store:
             checked = examined(store, insists=not allow_volatile)
     except StoreError as error:
         checked = {"redis": [_away(error)]}
+    if not is_whole:
+        checked = {name: of_check for name, of_check in checked.items() if name in {"redis", *ANNOUNCED}}
     lasting = _worst_first(checked)
     findings = tuple(
         Checked(name=name, ok=not of_check, remedy="; ".join(each.remedy for each in of_check))
         for name, of_check in checked.items()
     )
-    return Examination(ok=all(each.severity != "error" for each in lasting), conditions=lasting, findings=findings)
+    is_well = is_whole and all(each.severity != "error" for each in lasting)
+    return Examination(ok=is_well, conditions=lasting, findings=findings)
 
 
 def name_of(condition: Condition) -> str:
@@ -537,8 +543,8 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     last = scene.last
     for name, calls in last.by_endpoint.items() if last else ():
         most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
-        if calls.p95_ms / 1000 > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=span(calls.p95_ms / 1000), most=span(most))
+        if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * most:
+            yield _condition("endpoint_slow", name, took=span(took), most=span(most))
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:

@@ -137,7 +137,7 @@ def installation(store: Store) -> Installation:
 def open_status(store: Store, run: Run) -> RunStatus:
     """Return an open run with the fields of its record, as far as they are known, and its present state.
 
-    Peaks and durations are not: to read them takes longer in a longer run, and a view is redrawn often.
+    Peaks and durations are not known: to read them takes longer in a longer run, and a view is redrawn often.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     known = make_record(store.settings, run, read_ending(store, run, measured=False))

@@ -86,12 +86,14 @@ def forecast(run: RunStatus) -> Verdict:
         return Verdict("well", phase or _PHASES[State.PLANNING])
     if halted(run):
         return Verdict("warn", f"nothing more is sent; waiting: {counted(counts_in_all(run).waiting, 'event')}")
-    left, to_go = expected.expected_leftover, max(0.0, expected.forecast_seconds - (run.called_seconds or 0.0))
+    left, to_go = expected.expected_leftover, expected.forecast_seconds - (run.called_seconds or 0.0)
     when = f"finishes in {span(to_go)} ({span(max(0.0, run.seconds_left - to_go))} to spare)"
     if expected.shortage and not expected.workers:
         when = "nothing is being sent"
     elif run.called_seconds is None:
         when = done_after(expected.forecast_seconds)
+    elif to_go <= 0:
+        when = "no more answers are expected in time" if left else "done any moment now"
     elif left:  # it does not finish, so no time is to spare
         when = f"the last answer comes in {span(to_go)}"
     if not left:

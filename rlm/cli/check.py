@@ -93,12 +93,18 @@ def check(config: Path | None) -> None:
 def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """Check the installation; print every condition with what to do, the worst first, and what is well.
 
-    Exits with 0 if no condition is an error; with 2 for the configuration, 4 if one of Redis is an error, 1 if any
-    other is.
+    With a faulty configuration, what lives at its Redis. Exits with 0 if no condition is an error; with 2 for the
+    configuration, 4 if one of Redis is an error, 1 if any other is.
     """
     from rlm.admin.conditions import examine
+    from rlm.settings import load_settings
 
-    examination = examine(settings_of(config), allow_volatile=allow_volatile)
+    fault = None
+    try:
+        settings = settings_of(config)
+    except ConfigurationError as error:
+        settings, fault = load_settings(config, lenient=True), error
+    examination = examine(settings, allow_volatile=allow_volatile, is_whole=fault is None)
     print_json(examination)
     styles = {"error": "bold red", "warning": "yellow", "info": "cyan"}
     rows: list[list[object]] = [
@@ -107,6 +113,9 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     ]
     rows += [[("ok", "green"), each.name, None] for each in examination.findings if each.ok]
     table("state|check|what, and what to do", rows)
+    if fault:
+        show("\nThe configuration has faults. What lives goes on with that with which it began; nothing new starts.")
+        raise fault
     number = Counter[str](condition.severity for condition in examination.conditions)
     parts = [counted(number[severity], severity) for severity in styles if number[severity]]
     show(f"\n{', '.join(parts)}." if parts else "\nAll is well.")

@@ -34,16 +34,19 @@ class RunCounts(TypeCounts, frozen=True, kw_only=True):
 
 
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule."""
+    """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule.
+
+    Peak and durations are null until the run is closed.
+    """
 
     calls: int = 0
     completed: int = 0
     throttled: int = 0
     errors: int = 0
-    peak_in_window: int = 0
+    peak_in_window: int | None = None
     limit: str = ""
-    p50_ms: float = 0.0
-    p95_ms: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -524,19 +527,13 @@ class LimitedCompliance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compliance(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether any limit was exceeded; all calls are known from `known_from` on."""
+    """Whether any limit was exceeded, of endpoints and budgets; all calls are known from `known_from` on."""
 
     ok: bool
     since: str = msgspec.field(name="from")
     known_from: str
     until: str
     by_endpoint: Mapping[str, LimitedCompliance]
-    by_budget: Mapping[str, LimitedCompliance]
-
-    @property
-    def limited(self) -> dict[str, LimitedCompliance]:
-        """All endpoints and budgets."""
-        return {**self.by_endpoint, **self.by_budget}
 
 
 # -- processes

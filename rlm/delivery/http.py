@@ -13,7 +13,6 @@ import ssl
 import struct
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
@@ -286,8 +285,7 @@ class Connection:
         self._busy = True
         left = memoryview(data)
         while left:
-            if system_clock.monotonic() >= deadline:
-                raise TimeoutError("timed out")
+            _left(deadline)
             try:
                 left = left[self._sock.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
@@ -306,8 +304,7 @@ class Connection:
                 self._await(select.POLLIN, deadline)
             else:
                 answer.feed(data)
-        if system_clock.monotonic() >= deadline:
-            raise TimeoutError("timed out")
+        _left(deadline)
         self._busy, self.reusable = False, answer.reusable
         return answer
 
@@ -333,30 +330,6 @@ def _left(deadline: float) -> float:
     if (left := deadline - system_clock.monotonic()) <= 0:
         raise TimeoutError("timed out")
     return left
-
-
-def connect(url: str, seconds: float, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> Connection:
-    """Return a new connection to the host of `url`, made within `seconds`, including look-up, TCP and TLS.
-
-    `tls` returns the context, which checks certificates against the host's trust store.
-
-    Raises:
-        UnreachableError: it refused, did not answer in time, or has the wrong certificate.
-    """
-    deadline = system_clock.monotonic() + seconds
-    host, port, scheme = target_of(url)
-    try:
-        sock = _reach(_look_up(host, port, seconds), deadline)
-        try:
-            if scheme == "https":
-                sock.settimeout(_left(deadline))
-                sock = tls().wrap_socket(sock, server_hostname=host)
-            return Connection(sock, url)
-        except BaseException:
-            sock.close()
-            raise
-    except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
-        raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[Any]:
@@ -401,7 +374,7 @@ class Connections:
     """
 
     def __init__(self) -> None:
-        self._tls = cache(ssl.create_default_context)
+        self._tls = cache(ssl.create_default_context)  # it checks certificates against the host's trust store
         #: The connections without a call; the one used last is last.
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
@@ -409,10 +382,11 @@ class Connections:
     def connect(self, url: str, seconds: float, *, fresh: bool = False) -> Connection:
         """Return an open connection for `url` within `seconds`: a kept one or a new one, always new if `fresh`.
 
-        A new one replaces a kept one, so that no more are open than calls were under way at one time.
+        A new one takes look-up, TCP and TLS. It replaces a kept one, so that no more are open than calls were under way
+        at one time.
 
         Raises:
-            UnreachableError: it refused or did not answer in time.
+            UnreachableError: it refused, did not answer in time, or has the wrong certificate.
         """
         while connection := self._take(url):
             is_usable = connection.is_usable()
@@ -421,7 +395,20 @@ class Connections:
             connection.close()
             if is_usable:
                 break
-        return connect(url, seconds, self._tls)
+        deadline = system_clock.monotonic() + seconds
+        host, port, scheme = target_of(url)
+        try:
+            sock = _reach(_look_up(host, port, seconds), deadline)
+            try:
+                if scheme == "https":
+                    sock.settimeout(_left(deadline))
+                    sock = self._tls().wrap_socket(sock, server_hostname=host)
+                return Connection(sock, url)
+            except BaseException:
+                sock.close()
+                raise
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
+            raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
 
     def _take(self, url: str) -> Connection | None:
         with self._lock:

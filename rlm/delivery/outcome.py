@@ -64,8 +64,10 @@ _OF_ERRORS: Final = (
 _EXPIRED: Final = 10
 #: System errors that mean this host cannot call anyone: no route, forbidden by a local rule, or no more descriptors,
 #: ports or memory. `EHOSTUNREACH` is not among them, because every host gets it if a neighbour or router reports it.
-_NO_ROUTE: Final = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
-_HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_HERE: Final = {
+    *(errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+}
 
 
 def kind_of_error(error: BaseException) -> Kind:

@@ -87,7 +87,7 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     """Return the record that a run leaves if it is closed as of `ending`.
 
     By type and in total, `taken + carried_over = completed + failed + leftover`. Of an `ending` without measured calls,
-    peaks and durations are 0.
+    peaks and durations are not known.
     """
     tally, finished_at = ending.tally, run.moment(ending.now_us)
     counted = (key.partition(":") for key, number in tally.items() if number)
@@ -125,7 +125,7 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         leftover_by_reason=reasons,
         why=why,
     )
-    if not ending.calls:
+    if not ending.calls or ending.sent is None:
         return record
     begun = sorted(chain(*ending.sent.values(), (call.ended_us - call.milliseconds * 1000 for call in ending.calls)))
     actual = round((max(call.ended_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
@@ -154,15 +154,13 @@ def _called(ending: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts
     for limited in all_limited(ending.endpoints.values()):
         names, period_us = members[limited.name], round(limited.limit.rules[0].seconds * MICROSECONDS)
         answers = {word: sum(ending.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
-        milliseconds = sorted(chain.from_iterable(durations.get(name, ()) for name in names))
-        called[limited.name] = CallCounts(
-            calls=sum(answers.values()),
-            **answers,
-            peak_in_window=fullest(ending.sent.get(limited.name, ()), period_us)[0],
-            limit=limited.limit.text,
-            p50_ms=quantile(milliseconds, 0.50),
-            p95_ms=quantile(milliseconds, 0.95),
-        )
+        calls = CallCounts(calls=sum(answers.values()), **answers, limit=limited.limit.text)
+        if ending.sent is not None:
+            peak, _ = fullest(ending.sent.get(limited.name, ()), period_us)
+            milliseconds = sorted(chain.from_iterable(durations.get(name, ()) for name in names))
+            p50_ms, p95_ms = quantile(milliseconds, 0.50), quantile(milliseconds, 0.95)
+            calls = replace(calls, peak_in_window=peak, p50_ms=p50_ms, p95_ms=p95_ms)
+        called[limited.name] = calls
     return {name: called.pop(name) for name in ending.endpoints}, called
 
 

@@ -116,15 +116,15 @@ def take_snapshot(
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first; it and
-    `calls` are empty unless measured. `now_us` is the time of Redis then, microseconds.
+    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. Unless
+    measured it is None, and `calls` are empty. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
     calls: Sequence[CallEntry]
     restarts: int
-    sent: Mapping[str, Sequence[int]]
+    sent: Mapping[str, Sequence[int]] | None
     now_us: int
 
 
@@ -143,7 +143,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         endpoints=endpoints,
         calls=[call for call in made if call.end is CallEnd.COMPLETED],
         restarts=reading(whole, restarts, keys.processes, 0),
-        sent=sent_by(made, endpoints.values()),
+        sent=sent_by(made, endpoints.values()) if measured else None,
         now_us=now_us,
     )
 

@@ -71,12 +71,14 @@ def load_settings(
     path: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Sequence[str] = (),
+    *,
+    lenient: bool = False,
 ) -> Settings:
     """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
 
     The variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file; `overrides`
     (`KEY=VALUE` each, from `--set`) override both. The same file and environment give the same `revision` in every
-    process.
+    process. If `lenient`, sections with faults are the built-in ones.
 
     Raises:
         ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
@@ -86,7 +88,7 @@ def load_settings(
     event_types = tuple(_event_types(document, environ))
     for place, problem in (*_clashes(event_types), *_problems(document)):
         layers.refuse(place, problem)
-    if layers.faults:
+    if layers.faults and not lenient:
         raise ConfigurationError("\n".join(layers.faults[:100]))
 
     endpoints: dict[str, Endpoint] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlm.core.clock import system_clock
@@ -9,6 +11,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import words_of
 from tests.store import steps
 from tests.values import replace
+from tests.wait import wait_until
 
 
 @pytest.fixture
@@ -72,6 +75,16 @@ def test_missing_workers_are_no_worker_or_too_few(led):
     assert codes(led) == {}
 
 
+def test_with_a_faulty_file_it_says_what_lives(led):
+    """And what is wrong in the file, with exit 2."""
+    led.config.write_text(led.config.read_text() + "[workers]\nmax = 0\n")
+
+    done = led.rlm("doctor", code=2)
+
+    assert "scheduler" in done.stdout
+    assert "workers.max = 0" in done.stderr
+
+
 def test_an_overdue_run_is_an_error(led):
     """Somebody has to close it."""
     led.push(*steps.items(2, steps.TYPE))
@@ -125,3 +138,21 @@ def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):
     monkeypatch.setattr(system_clock, "now", lambda: now() + 3600)
 
     assert list(codes(led)) == ["clock_apart"]
+
+
+@pytest.mark.rest
+def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
+    """Real processes: nothing to complain of."""
+    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
+        system.start_both()
+        system.push_evenly(1500)
+        before = json.loads(system.rlm("doctor", "--json").stdout)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
+        during = json.loads(system.rlm("doctor", "--json").stdout)
+        system.await_record(run_id)
+        after = json.loads(system.rlm("doctor", "--json").stdout)
+
+    for document in (before, during, after):
+        busy = {"workers_missing", "redis_slow"}  # a busy machine
+        assert {one["code"] for one in document["conditions"]} <= busy, document["conditions"]

@@ -112,26 +112,18 @@ def test_what_cannot_be_asked_is_told(program, path, words):
 
 
 @each(
-    ("body", "headers", "status"),
+    ("status", "body"),
     [
-        (b"{", {}, 400),
-        (b"[]", {}, 400),
-        (b'{"seconds": "5"}', {}, 400),
-        (b'{"seconds": -1}', {}, 400),
-        (b'{"seconds": NaN}', {}, 400),
-        (b'{"nothing": 1}', {}, 400),
-        (b"[" * 60_000, {}, 400),
-        (b"", {}, 200),
-        (b'{"seconds": 5}', {}, 200),
+        *((400, body) for body in (b"{", b"[]", b'{"seconds": "5"}', b'{"seconds": -1}', b'{"seconds": NaN}')),
+        *((400, body) for body in (b'{"nothing": 1}', b"[" * 60_000)),
+        *((200, body) for body in (b"", b'{"seconds": 5}')),
     ],
 )
-def test_a_body_is_checked(inst, program, body, headers, status):
+def test_a_body_is_checked(inst, program, status, body):
     """What cannot be used changes nothing, and leaves no record."""
     before = inst.store.control.changes()
 
-    answer = program.post(
-        f"/api/endpoints/{steps.ENDPOINT}/pause", body, **{"Content_Type": "application/json", **headers}
-    )
+    answer = program.post(f"/api/endpoints/{steps.ENDPOINT}/pause", body, Content_Type="application/json")
 
     assert answer.status == status, answer.data
     assert (inst.store.control.changes() == before) is (status != 200)

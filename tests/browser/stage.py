@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rlm.web.pages import PAGES
 from tests.acceptance.system import System
 from tests.acceptance.webprocess import port_of
 from tests.leftbehind import nothing_left_behind
@@ -27,16 +26,3 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
         system.start("web")
         system.start_both()
         yield system, f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
-
-
-def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
-    """Return a path of each page, including the last of the `runs` and an `event`."""
-    filled = {"{run_id}": runs[-1], "{event_id:path}": event or min(system.pushed)}
-    paths = []
-    for page in PAGES:
-        path = page.path
-        for name, value in filled.items():
-            path = path.replace(name, value)
-        assert "{" not in path, path
-        paths.append(path)
-    return paths

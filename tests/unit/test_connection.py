@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.delivery.http import connect
+from rlm.delivery.http import Connections
 
 #: More than a server takes that does not read, less than a client's kernel keeps for it.
 _MUCH = b"x" * 200_000
@@ -26,7 +26,7 @@ def server():
 
 
 def meet(server):
-    connection = connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5)
+    connection = Connections().connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5)
     peer, _ = server.accept()
     peer.settimeout(5)
     return connection, peer
@@ -55,7 +55,9 @@ def test_a_call_that_is_given_up_does_not_arrive_later(server):
 def test_the_call_of_a_killed_process_does_not_arrive_later(server):
     """Nobody is left that could close its connection."""
     if (pid := os.fork()) == 0:
-        connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5).send(_MUCH, system_clock.monotonic() + 5)
+        Connections().connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5).send(
+            _MUCH, system_clock.monotonic() + 5
+        )
         os.kill(os.getpid(), signal.SIGKILL)
     peer, _ = server.accept()
     peer.settimeout(5)

@@ -5,25 +5,17 @@ parts.html draws it. Classes of lines: `measured`, `planned` and `forecast`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rlm.admin import words
 from rlm.admin.report import RunCourse
+from rlm.core.clock import timestamp
 from rlm.core.documents import Record, RunStatus
 from rlm.core.text import counted, span
 from rlm.ledger.rules import Change
 
 _Points = Sequence[tuple[float, float]]
-
-
-class _Happening(NamedTuple):
-    """What happened when, in seconds from the start; `kind` is the class of its mark."""
-
-    at: float
-    kind: str
-    words: str
 
 
 class Plot(NamedTuple):
@@ -45,8 +37,7 @@ class Plot(NamedTuple):
 def run_plot(run: RunStatus | Record, course: RunCourse) -> Plot:
     """Return the picture of a run."""
     sent = course.calls
-    ended = datetime.fromisoformat(run.finished_at if isinstance(run, Record) else run.as_of)
-    until = (ended - datetime.fromisoformat(run.started_at)).total_seconds()
+    until = timestamp(run.finished_at if isinstance(run, Record) else run.as_of) - timestamp(run.started_at)
     began = sent[0] if sent else None  # when the first call was due, if any was
     if isinstance(run, RunStatus) and run.called_seconds is not None:
         began = max(0.0, until - run.called_seconds)
@@ -55,7 +46,7 @@ def run_plot(run: RunStatus | Record, course: RunCourse) -> Plot:
     if sent or planned:
         measured = [(0.0, 0.0), *((at, number) for number, at in enumerate(sent, start=1)), (until, len(sent))]
         lines = {"measured": measured, "planned": planned, "forecast": _forecast(run, began, until, len(sent))}
-    happened = sorted(_happened(run, course, began, until), key=lambda each: each.at)
+    happened = sorted(_happened(run, course, began, until), key=lambda each: each[0])
     marks: list[tuple[float, str, str]] = []
     for number, (at, kind, _) in enumerate(happened, start=1):
         if marks and at - marks[-1][0] < run.window_seconds / 25:
@@ -69,7 +60,7 @@ def run_plot(run: RunStatus | Record, course: RunCourse) -> Plot:
         max((number for points in lines.values() for _, number in points), default=0),
         {kind: _path(points) for kind, points in lines.items() if points},
         marks,
-        [each.words for each in happened],
+        [what for *_, what in happened],
         course.missing,
     )
 
@@ -94,18 +85,21 @@ def _forecast(run: RunStatus | Record, began: float | None, now: float, sent: in
     return [(now, sent), *ahead] if ahead else []
 
 
-def _happened(run: RunStatus | Record, course: RunCourse, began: float | None, until: float) -> Iterable[_Happening]:
+def _happened(
+    run: RunStatus | Record, course: RunCourse, began: float | None, until: float
+) -> Iterator[tuple[float, str, str]]:
+    """Yield what happened: when, in seconds from the start, the class of its mark, and in words."""
     for at, change in course.changes:
-        yield _Happening(at, "event" if change.what == "resume" else "halt", _changed(change))
+        yield at, "event" if change.what == "resume" else "halt", _changed(change)
     if began is not None:
-        yield _Happening(began, "event", f"first call, {span(began)} after the start")
+        yield began, "event", f"first call, {span(began)} after the start"
         if run.plan and run.plan.actual_seconds is not None:
             last, done = began + run.plan.actual_seconds, counted(run.counts.completed, "event")
-            yield _Happening(last, "event", f"last of {done} completed, {span(last)} after the start")
+            yield last, "event", f"last of {done} completed, {span(last)} after the start"
     if isinstance(run, Record):
-        yield _Happening(until, "deadline", f"closed after {span(run.duration_seconds)}")
+        yield until, "deadline", f"closed after {span(run.duration_seconds)}"
     else:
-        yield _Happening(until, "forecast", f"now, {span(run.seconds_left)} left")
+        yield until, "forecast", f"now, {span(run.seconds_left)} left"
 
 
 def _changed(change: Change) -> str:

@@ -10,19 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from msgspec.structs import replace
-
-from rlm.admin.planning import (
-    MOST_EVENTS,
-    Forecast,
-    PlanAsk,
-    answer,
-    read_question,
-    side_by_side,
-    types_in_force,
-)
+from rlm.admin.planning import MOST_EVENTS, Forecast, PlanAsk, answer, read_question, side_by_side, types_in_force
 from rlm.admin.queue import queue_stats
-from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
 from rlm.settings.layers import dotted
@@ -48,51 +37,48 @@ class Number(NamedTuple):
 
 
 class Form:
-    """The form as it was sent: its numbers, those of each type by its name, its `faults`, and its `question`."""
+    """The form as it was sent: its numbers, those of each type by name, its `faults` and its `question`."""
 
-    def __init__(self, store: Store, question: Query) -> None:
-        self._query = question
-        self.faults, self.question = list[str](), PlanAsk()
+    def __init__(self, store: Store, query: Query) -> None:
+        self._query, self.faults = query, list[str]()
         events = {name: each.pending for name, each in queue_stats(store).by_type.items()}
         began_with = "waiting now"
-        self.basis = question.get("for") or ("waiting" if any(events.values()) else "counts")
+        self.basis = query.get("for") or ("waiting" if any(events.values()) else "counts")
         if (last := next(iter(store.runs.recent(1)), None)) and not any(events.values()):
             events = {name: counts.taken + counts.carried_over for name, counts in last.by_type.items()}
             began_with = "in the last run"
         most = max(2 * store.settings.workers.max, 10)
-        self.workers = self._number(("workers", "Workers", "0: as many as it takes"), 0, (0, MOST_WORKERS), most)
-        self.types = {
-            kind.name: self._type(kind, events.get(kind.name, 0), began_with, store) for kind in types_in_force(store)
-        }
+        self.workers = self._number("workers", "Workers", "0: as many as it takes", (0, 0, MOST_WORKERS, most))
+        self.types: dict[str, list[Number]] = {}
+        counts, told, add = list[str](), list[str](), list[str]()
+        for kind in types_in_force(store):
+            name, today = kind.name, events.get(kind.name, 0)
+            bounds = today, 0, MOST_EVENTS, _round_up(max(500, 4 * today))
+            numbers = [self._number(f"events.{name}", "events", f"{today:,} {began_with}", bounds)]
+            counts += [f"{name}={each.value}" for each in numbers if each.value]
+            own = [bool(each.rate_limit) for each in store.settings.types[name].endpoints]
+            if not all(own):  # the others have the limit of the type
+                calls, unit = re.fullmatch(r"(\d*)(.*)", kind.endpoints[own.index(False)].limit.text).groups()  # type: ignore[union-attr]  # it fits
+                bounds = int(calls), 1, 10**9, _round_up(4 * int(calls))
+                limit = self._number(f"limit.{name}", f"calls{unit} at each endpoint", f"today {int(calls):,}", bounds)
+                numbers.append(limit)
+                told += [f"{dotted(('types', name, 'rate_limit'))}={limit.value}{unit}"] if limit.is_changed else []
+            numbers.append(self._number(f"add.{name}", "more endpoints", "", (0, 0, 9, 3)))
+            add += [f"{name}={name}_more_{n + 1}" for n in range(numbers[-1].value)]
+            self.types[name] = numbers
         self.busiest = max(self.types, key=lambda name: self.types[name][0].value)
-        counts = [] if self.basis == "waiting" else self.question.counts or [f"{self.busiest}=0"]
-        self.question = replace(self.question, counts=counts, workers=self.workers.value or None)
+        counts = [] if self.basis == "waiting" else counts or [f"{self.busiest}=0"]
+        self.question = PlanAsk(counts, self.workers.value or None, told, add)
 
-    def _type(self, kind: EventType, waiting: int, began_with: str, store: Store) -> list[Number]:
-        """Read the events of a type, the limit of its endpoints unless each has its own, and the endpoints to add."""
-        name, words, ask = kind.name, (f"events.{kind.name}", "events", f"{waiting:,} {began_with}"), self.question
-        events = self._number(words, waiting, (0, MOST_EVENTS), _round_up(max(500, 4 * waiting)))
-        more = self._number((f"add.{name}", "more endpoints", ""), 0, (0, 9), 3)
-        ask.counts.extend([f"{name}={events.value}"] if events.value else [])
-        ask.add.extend(f"{name}={name}_more_{n + 1}" for n in range(more.value))
-        own = [bool(each.rate_limit) for each in store.settings.types[name].endpoints]
-        if all(own):
-            return [events, more]
-        calls, unit = re.fullmatch(r"(\d*)(.*)", kind.endpoints[own.index(False)].limit.text).groups()  # type: ignore[union-attr]  # it fits
-        today, words = int(calls), (f"limit.{name}", f"calls{unit} at each endpoint", f"today {int(calls):,}")
-        limit = self._number(words, today, (1, 10**9), _round_up(4 * today))
-        if limit.is_changed:
-            ask.told.append(f"{dotted(('types', name, 'rate_limit'))}={limit.value}{unit}")
-        return [events, limit, more]
-
-    def _number(self, words: tuple[str, str, str], today: int, bounds: tuple[int, int], slider: int) -> Number:
-        """Read a whole number within `bounds`; without one use today's."""
-        text, (least, most), value = self._query.get(words[0]).strip(), bounds, today
+    def _number(self, name: str, label: str, beside: str, bounds: tuple[int, int, int, int]) -> Number:
+        """Read a whole number; `bounds` are today's, which is used without one, the least, the most, the slider's."""
+        text, (today, least, most, slider) = self._query.get(name).strip(), bounds
+        value = today
         if re.fullmatch(r"[0-9]{1,16}", text) and least <= int(text) <= most:
             value = int(text)
         elif text:
-            self.faults.append(f"{words[0]}: {text[:40]!r} is not a whole number from {least:,} to {most:,}")
-        return Number(*words, value, today, least, min(most, max(slider, today, value)))
+            self.faults.append(f"{name}: {text[:40]!r} is not a whole number from {least:,} to {most:,}")
+        return Number(name, label, beside, value, today, least, min(most, max(slider, today, value)))
 
 
 def _context(store: Store, question: Query) -> Mapping[str, object]:
