@@ -92,10 +92,10 @@ class Recovery(Part):
 
         Return how many were removed, and whether a run is open, in which case it owns all leftovers.
         """
-        replies = self._remove(dict.fromkeys(event_ids, b""))
+        replies = self._remove(dict.fromkeys(event_ids, ""))
         return replies.count(1), -1 in replies
 
-    def _remove(self, letters: dict[str, bytes], token: int | str = "") -> list[int]:
+    def _remove(self, letters: dict[str, str], token: int | str = "") -> list[int]:
         of = {"failed": self._keys.failed, "token": token, "dedupe_ms": self._dedupe_ms}
         calls = [{**of, "event_id": event_id, "letter": letter} for event_id, letter in letters.items()]
         return self._run_each("remove_ready", calls)
@@ -122,11 +122,11 @@ class Recovery(Part):
         following, *adopted = map(text, self._run("adopt", cursor=cursor))
         return int(following), adopted
 
-    def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, bytes]:
+    def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, str]:
         """Return the dead letters of events by id; one whose key holds no event has the item `null`."""
         items = self._batch(("HMGET", self._keys.event(each), "item") for each in event_ids)
         of: dict[str, Any] = {"failed_at": self._store.clock.now(), "run_id": run_id}
         return {
-            event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of)
+            event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of).decode()
             for event_id, (item,) in zip(event_ids, items, strict=True)
         }

@@ -40,7 +40,7 @@ class Chunk(msgspec.Struct):
 
     items: int = 0
     giant: int = 0
-    letters: list[bytes] = []
+    letters: list[str] = []
     events: list[tuple[str, str, int, int]] = []
 
 
@@ -80,7 +80,7 @@ class Intake(Part):
 
         def reject(raw: bytes, error: BadItemError, event: str | None = None, **origin: Any) -> None:
             origin |= {"run_id": run_id, "event": event}
-            chunk.letters.append(encode_letter(raw, error.reason, error.detail, failed_at=at, **origin))
+            chunk.letters.append(encode_letter(raw, error.reason, error.detail, failed_at=at, **origin).decode())
 
         for index, raw in enumerate(items):
             if len(raw) > self._longest:

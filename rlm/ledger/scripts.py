@@ -16,11 +16,11 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.core.endpoint import FAILING
+from rlm.core.endpoint import FAILING, LEASE_SLACK_SECONDS
 from rlm.core.item import PRIORITY_STEP
 from rlm.ledger.connect import LedgerClient, make_client, translated
 from rlm.ledger.keys import Keys
-from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable
+from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable, us_of
 from rlm.settings import Settings
 
 #: The most events that one script moves, so that it does not block Redis for long.
@@ -59,7 +59,7 @@ def _read_sections() -> dict[str, tuple[dict[str, str], str]]:
 
 
 #: What scripts and Python both count with.
-_CONSTANTS = f"local FAILING, PRIORITY_STEP = {FAILING}, {PRIORITY_STEP}\n"
+_CONSTANTS = f"local FAILING, PRIORITY_STEP, SLACK = {FAILING}, {PRIORITY_STEP}, {us_of(LEASE_SLACK_SECONDS)}\n"
 #: All are read at the start, so a running process keeps its scripts even if another version is installed.
 _SECTIONS = _read_sections()
 
@@ -92,8 +92,8 @@ SOURCES = {name: _assemble(name).encode() for name, (parameters, _) in _SECTIONS
 class Script:
     """One script of `rlm/ledger/lua`, called with its arguments by name.
 
-    Lists, mappings and structs reach it as MessagePack. A call returns a number, a text, or an object, which a
-    `ScriptReply` reads.
+    Lists, mappings and structs reach it as MessagePack, of which Lua reads all but bytes. A call returns a number, a
+    text, or an object, which a `ScriptReply` reads.
     """
 
     def __init__(self, name: str, source: bytes | None = None) -> None:

@@ -94,7 +94,7 @@ local function opens(endpoint)
     local free_at, next_at, since = left_at(window, 1)
     at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or since
   end
-  return at, failing and math.max(after, now + of.probe) or after, failing
+  return at, failing and math.max(after, now + of.timeout + SLACK) or after, failing
 end
 local running
 -- The place of a type in `open`, while a run is open.

@@ -6,7 +6,7 @@ local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
 local function count(what, by) try('HINCRBY', P .. 'tally', what, by or 1) end
-local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
+local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + SLACK end
 -- Scores and events; what else stood there was not RLM's.
 local function line_up(kind, ...)
   local ready = P .. 'ready:' .. kind
@@ -77,7 +77,7 @@ local function put_back(member, text, kind)
 end
 -- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
 -- of a call may end so late.
-local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - 2000000) <= deadline end
+local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - SLACK) <= deadline end
 -- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)

@@ -228,7 +228,7 @@ local of, at = rule(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
 claims = us(math.max(now, number(record[8]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
-if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.probe) end  -- one probe at a time
+if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.timeout + SLACK) end  -- one probe at a time
 call('ZREM', P .. 'ready:' .. kind, id)
 call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
 call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
