@@ -40,7 +40,7 @@ endpoints = [
 
 def where(settings, key):
     """Return the origin of a value."""
-    return next(shown.where for shown in settings.shown if shown.key == key)
+    return settings.shown[key].where
 
 
 @pytest.fixture
