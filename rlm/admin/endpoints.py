@@ -239,8 +239,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
         since=isoformat(since_us / MICROSECONDS),
         known_from=isoformat(min(known_from, now)),
         until=isoformat(now),
-        by_endpoint={name: each for name, each in judged.items() if name in endpoints},
-        by_budget={name: each for name, each in judged.items() if name not in endpoints},
+        by_endpoint=judged,
     )
 
 
@@ -251,13 +250,13 @@ def excess_of(store: Store, record: Record) -> dict[str, int]:
     time.
     """
     since = max(timestamp(record.started_at), store.leases.read().doubted_at)
-    judged = compliance(store, max(0.0, store.now() - since))
-    return {name: max(0, *(rule.most - rule.amount for rule in each.rules)) for name, each in judged.limited.items()}
+    judged = compliance(store, max(0.0, store.now() - since)).by_endpoint
+    return {name: max(0, *(rule.most - rule.amount for rule in each.rules)) for name, each in judged.items()}
 
 
 def exceeded(judged: Compliance) -> list[str]:
     """Return the endpoints and budgets whose limit was exceeded."""
-    return [name for name, each in judged.limited.items() if each.exceeded]
+    return [name for name, each in judged.by_endpoint.items() if each.exceeded]
 
 
 def gap(judged: Compliance) -> str:

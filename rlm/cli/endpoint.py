@@ -159,7 +159,7 @@ def compliance(store: Store, since: float) -> None:
     print_json(log)
     rows = [
         [name, calls.calls, rule.most, rule.amount, rule.period_seconds, rule.at, verdict, calls.since]
-        for name, calls in log.limited.items()
+        for name, calls in log.by_endpoint.items()
         for rule in calls.rules
         for verdict in [("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green")]
     ]

@@ -527,19 +527,13 @@ class LimitedCompliance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compliance(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether any limit was exceeded; all calls are known from `known_from` on."""
+    """Whether any limit was exceeded, of endpoints and budgets; all calls are known from `known_from` on."""
 
     ok: bool
     since: str = msgspec.field(name="from")
     known_from: str
     until: str
     by_endpoint: Mapping[str, LimitedCompliance]
-    by_budget: Mapping[str, LimitedCompliance]
-
-    @property
-    def limited(self) -> dict[str, LimitedCompliance]:
-        """All endpoints and budgets."""
-        return {**self.by_endpoint, **self.by_budget}
 
 
 # -- processes

@@ -36,9 +36,9 @@ def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
 
 def _compliance(store: Store, _question: Query) -> Mapping[str, object]:
     log = compliance(store, 86_400.0)
-    called = [(name, each) for name, each in log.limited.items() if each.calls]
+    called = [(name, each) for name, each in log.by_endpoint.items() if each.calls]
     called.sort(key=lambda entry: -entry[1].rules[0].most / max(1, entry[1].rules[0].amount))  # the fullest first
-    silent = [name for name, each in log.limited.items() if not each.calls]
+    silent = [name for name, each in log.by_endpoint.items() if not each.calls]
     return {"log": log, "called": called, "silent": silent, "exceeded": exceeded(log), "gap": gap(log)}
 
 
