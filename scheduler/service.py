@@ -143,8 +143,6 @@ class SchedulerService:
         if self._office.stop.graceful or not self._office.campaign():
             return None
         if run := self._store.runs.current():  # left open by another scheduler, or by a failure of Redis
-            if run.trigger is Trigger.SCHEDULE and (self._store.schedule.last_tick() or 0.0) < run.tick:
-                self._store.schedule.note_tick(run.tick)
             return run
         if self._office.token != self._in_office:  # so that a changed file is in force before the next run
             self._store.publish_limits(self._office.token)
@@ -159,9 +157,9 @@ class SchedulerService:
         return self._store.runs.current()
 
     def _open_due(self) -> bool:
-        """Open the run of the tick that is due, then note the tick; return whether there is a run.
+        """Open the run of the tick that is due, if there is work; return whether there is a run.
 
-        A noted tick was served, whichever process dies in between; after a StoreError it is served again.
+        A noted tick was served, whichever process dies; after a StoreError it is served again.
         """
         store, schedule, run = self._store, self._store.schedule, self._store.settings.run
         now = store.clock.now()
@@ -174,19 +172,16 @@ class SchedulerService:
         if is_over or due - last_due(last, run.every_seconds) > 1.5 * run.every_seconds:
             told = "Ticks were missed since %s: no scheduler conducted, Redis was away, or a run was open"
             log.warning(told, isoformat(last), extra={"action": "miss_ticks"})
-        if is_over:
-            schedule.note_tick(now)
-            return False
         crash_point("tick.due")
-        telemetry.tick(store.settings, due)
-        present = books(store)
-        if has_work := bool(present.events or present.staged or present.unsettled):
-            open_run(store, self._office.token, Trigger.SCHEDULE, due)
-        schedule.note_tick(now)
-        crash_point("tick.noted")
-        if not has_work:  # otherwise the end of the tick is reported with the run's end
+        if not is_over:
+            telemetry.tick(store.settings, due)
+            present = books(store)
+            if present.events or present.staged or present.unsettled:
+                open_run(store, self._office.token, Trigger.SCHEDULE, due)  # this notes the tick
+                return True
             telemetry.tick(store.settings, due, ok=True, seconds=now - due)
-        return has_work
+        schedule.note_tick(due)
+        return False
 
     def _announce(self) -> None:
         """Announce this scheduler every few seconds."""

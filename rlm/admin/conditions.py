@@ -643,7 +643,7 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
     is_last = last is not None and store.runs.history(1) == [last.run_id]  # another may have been closed meanwhile
-    if faults := [*scene.books.faults(), *(scene.books.miscounted(last) if last and is_last else ())]:
+    if faults := scene.books.faults(last if is_last else None):
         yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:

@@ -117,8 +117,8 @@ class Lanes:
         """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
         self.connections = connections
-        #: What types share may differ in headers, time-out and success.
         kinds = store.settings.event_types
+        #: What types share may differ in headers, time-out and success.
         self.endpoints = {(kind.name, each.name): each for kind in kinds for each in kind.endpoints}
         self.worker_id = worker_id
         self.gate = Gate()
@@ -166,6 +166,7 @@ class Lane:
         self._gate = lanes.gate
         self._clock, self._turns = lanes.store.clock, lanes.store.turns
         self._number = number
+        #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
         self._guard_seconds = lanes.store.settings.run.guard_seconds or LEAST_GUARD_SECONDS
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
@@ -193,9 +194,9 @@ class Lane:
     def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> Claim | None:
         """Settle and ask; return the call, if the lane got one."""
         pause = 0.002
-        self._asks += 1
+        self._asks, self.asked_at = self._asks + 1, system_clock.monotonic()
         while True:
-            self.asked_at = system_clock.monotonic()
+            sent_at = system_clock.monotonic()
             try:
                 reply = self._turns.take(self._ask(settlement, nothing=nothing))
             except StoreError as error:  # whatever became of it, the same number repeats its answer
@@ -205,17 +206,17 @@ class Lane:
                 system_clock.sleep(AGAIN_SECONDS)
                 continue
             self._lanes.note_answer()
-            self._clock.hear(self.asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+            self._clock.hear(sent_at, reply.now, system_clock.monotonic(), reply.epoch)
             if reply.epoch:
                 self._gate.wake()  # moments from before a doubt say nothing
             if settlement is not None:
                 self._settled(settlement, reply)
             if not (reply.epoch or reply.clock) or self._gate.stopped:
                 break
-            settlement, self._asks = None, self._asks + 1
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
+            settlement, self._asks, self.asked_at = None, self._asks + 1, system_clock.monotonic()
         if reply.call is None:
             self._learn(reply)
         return reply.call

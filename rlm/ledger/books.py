@@ -12,7 +12,7 @@ import msgspec
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
-from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
+from rlm.core.endpoint import Endpoint, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
@@ -44,34 +44,27 @@ class Books(msgspec.Struct, frozen=True):
         """The events in the ledger over all types."""
         return sum(count.unsettled for count in self.by_type.values())
 
-    def faults(self) -> list[str]:
-        """Return sentences about what does not add up, one per type; empty if the books balance."""
-        if self.run_id is None:
-            astray = ((name, count.unsettled - count.pending) for name, count in self.by_type.items())
-            return [f"{name}: no run is open, but {number} events are not ready" for name, number in astray if number]
-        return [
-            f"{name}: {each.taken} taken and {each.carried_over} carried over, but {each.completed} completed, "
-            f"{each.failed} failed and {count.unsettled} unsettled"
-            for name, count in self.by_type.items()
-            if (each := type_counts(self.tally, name)).leftover != count.unsettled
-        ]
+    def faults(self, last: Record | None = None) -> list[str]:
+        """Return a sentence for each type that does not add up; none if the books balance.
 
-    def miscounted(self, record: Record) -> list[str]:
-        """Return sentences about leftovers of the last run, by its record, that the ledger does not hold, one per type.
-
-        A record's leftover is computed as what came minus what was settled, so a record alone always balances.
+        Between runs, what is left over by the record of the `last` one must be there. A record's leftover is computed
+        as what came minus what was settled, so a record alone always balances.
         """
-        left = {
-            name: record.by_type.get(name, TypeCounts()).leftover
-            + self.tally.get(f"taken:{name}", 0)
-            - self.tally.get(f"dropped:{name}", 0)
-            for name in self.by_type
-        }
-        return [
-            f"{name}: {left[name]} left over by what came and was settled, but {count.pending} are pending"
-            for name, count in self.by_type.items()
-            if self.run_id is None and count.pending != left[name]
-        ]
+        return [f"{name}: {fault}" for name in self.by_type if (fault := self._fault(name, last))]
+
+    def _fault(self, name: str, last: Record | None) -> str:
+        each, count = type_counts(self.tally, name), self.by_type[name]
+        if self.run_id is not None and each.leftover != count.unsettled:
+            came = f"{each.taken} taken and {each.carried_over} carried over"
+            return f"{came}, but {each.completed} completed, {each.failed} failed and {count.unsettled} unsettled"
+        if self.run_id is None and count.unsettled != count.pending:
+            return f"no run is open, but {count.unsettled - count.pending} events are not ready"
+        if self.run_id is None and last is not None:
+            counted = last.by_type.get(name, TypeCounts())
+            left = counted.leftover + each.taken - self.tally.get(f"dropped:{name}", 0)
+            if left != count.pending:
+                return f"{left} left over by what came and was settled, but {count.pending} are pending"
+        return ""
 
 
 def type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
@@ -101,21 +94,15 @@ def books(store: Store, types: Sequence[str] = ()) -> Books:
 
 @translated()
 def take_snapshot(
-    store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
-) -> tuple[Mapping[str, Counts], Mapping[str, WindowState], tuple[Underway, ...]]:
-    """Read at one instant the events by type, the windows by name, and the calls under way of the named workers."""
-    counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
+    store: Store, types: Sequence[str], worker_ids: Sequence[str]
+) -> tuple[Mapping[str, Counts], tuple[Underway, ...]]:
+    """Read at one instant the events by type, and the calls under way of the named workers."""
+    counts = store.ledger.count_commands(types)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    *replies, now_us = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
-    windows_end = len(counts) + len(windows)
-    return (
-        store.ledger.read_counts(replies[: len(counts)], types),
-        store.windows.read(replies[len(counts) : windows_end], limited, now_us),
-        tuple(
-            Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
-            for notes in replies[windows_end:]
-            for lane in lanes_of(notes)
-        ),
+    now_us, *replies = batch(store.client, [("TIME",), *counts, *calls], transaction=True)
+    lanes = [lane for notes in replies[len(counts) :] for lane in lanes_of(notes)]
+    return store.ledger.read_counts(replies[: len(counts)], types), tuple(
+        Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS) for lane in lanes
     )
 
 

@@ -6,7 +6,6 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import uuid4
 
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
@@ -40,27 +39,20 @@ class Windows(Part):
         wait_us = int(self._run("take_slots", windows=windows, cost=cost, name=name, server=SERVER_ID))
         return None if wait_us < 0 else wait_us / MICROSECONDS
 
+    @translated()
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        now_us, *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
-        return now_us, self.read(replies, limited, now_us)
-
-    def commands(self, limited: Sequence[Limited]) -> list[Command]:
-        """Return the commands whose replies `read` reads."""
-        read: list[Command] = [("HGET", self._keys.lease, "doubted_us")]
+        read: list[Command] = [("TIME",), ("HGET", self._keys.lease, "doubted_us")]
         for each in limited:
             most = max(rule.amount for rule in each.limit.rules)
             read.append(("HMGET", self._keys.endpoint(each.window_id), *_FIELDS))
             read.append(("ZREVRANGE", self._keys.window(each.window_id), 0, most - 1, "WITHSCORES"))
-        return read
-
-    @translated()
-    def read(self, replies: Sequence[Any], limited: Sequence[Limited], now_us: int) -> dict[str, WindowState]:
-        """Read the replies to `commands`: each window by name."""
-        doubted, *rest = replies
+        now_us, doubted, *replies = self._batch(read, transaction=True)
         doubted_us = reading(whole, doubted, self._keys.lease, 0)
-        pairs = zip(limited, rest[::2], rest[1::2], strict=True)
-        return {each.name: self._state(each, fields, slots, doubted_us, now_us) for each, fields, slots in pairs}
+        return now_us, {
+            each.name: self._state(each, fields, slots, doubted_us, now_us)
+            for each, fields, slots in zip(limited, replies[::2], replies[1::2], strict=True)
+        }
 
     def _state(
         self, limited: Limited, fields: Sequence[bytes | None], slots: Sequence[bytes], doubted_us: int, now_us: int

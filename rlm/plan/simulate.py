@@ -10,9 +10,10 @@ A long simulation becomes coarser: what happens within a grain of time is treate
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -69,12 +70,17 @@ _Place: TypeAlias = "tuple[Route, list[SimulatedWindow]]"
 
 
 class _Simulation:
-    """A type is open (`_open`, by rank), or it waits for a slot (`_shut`, by the moment it may come)."""
+    """A type is open (`_open`, by rank), or it waits for a slot (`_shut`, by the moment it may come).
+
+    A lane is idle, or busy until a turnaround after the answer; `_busy` has the moments, ascending, and how many lanes.
+    There are fewer than no idle lanes if more are busy than there should be.
+    """
 
     def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
         windows = {name: [window.copy() for window in each] for name, each in situation.windows.items()}
         self._situation = situation
-        self._lanes = _Lanes(situation, lanes)
+        self._idle = lanes
+        self._busy: list[tuple[int, int]] = []
         self._demands = [replace(demand) for demand in situation.demands]
         self._places = [
             [(route, [*chain(*(windows[name] for name in route.windows))]) for route in demand.routes]
@@ -88,24 +94,34 @@ class _Simulation:
         self._starts: list[Start] = []
         self._grain = 1
         self._next_at = 0  #: when the next call can begin
+        for ends_at in situation.busy:
+            self._use(1, ends_at + situation.turnaround)
 
     def run(self) -> Course:
-        now, lanes = 0, self._lanes
-        while self._open or self._shut:
-            now = max(now, self._next_at)
-            if lanes.idle <= 0:
-                if (free_at := lanes.next_free) == NEVER:
-                    break
-                now = max(now, free_at)
-            lanes.free_by(now)
+        now, busy = 0, self._busy
+        while (self._open or self._shut) and (self._idle > 0 or busy):
+            now = max(now, self._next_at, 0 if self._idle > 0 else busy[0][0])
+            while busy and busy[0][0] <= now:
+                self._idle += busy.pop(0)[1]
             while self._shut and self._shut[0][0] <= now:
                 insort(self._open, heapq.heappop(self._shut)[1])
-            if lanes.idle > 0:
+            if self._idle > 0:
                 if chosen := self._choose(now):
                     self._begin(now, *chosen)
                 elif self._shut:
                     now = self._shut[0][0]
         return Course(self._starts, self._demands, self._most)
+
+    def _use(self, lanes: int, until: int) -> None:
+        """Use so many lanes until then. Those that become free within a grain do so together, at their mean moment."""
+        busy = self._busy
+        self._idle -= lanes
+        place = bisect_right(busy, until, key=itemgetter(0))
+        if place and until - busy[place - 1][0] < self._grain:
+            before, others = busy[place - 1]
+            busy[place - 1] = before + (until - before) * lanes // (lanes + others), lanes + others
+        else:
+            busy.insert(place, (until, lanes))
 
     def _choose(self, now: int) -> tuple[Demand, _Place] | None:
         """Return the type that gets the next call and the endpoint, None if no call can begin now."""
@@ -141,17 +157,17 @@ class _Simulation:
 
     def _begin(self, now: int, demand: Demand, place: _Place) -> None:
         """Begin a call; in a coarse simulation also those that would follow within a grain anyway."""
-        lanes, grain, (route, windows) = self._lanes, self._grain, place
+        idle, grain, (route, windows) = self._idle, self._grain, place
         cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
         free = min([window.free_at(now) for window in windows])
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
-            calls = min(lanes.idle * in_a_row, demand.waiting, free)
+            calls = min(idle * in_a_row, demand.waiting, free)
             calls = -(-calls // 2) if self._most or self._sharing else calls  # then types take turns
-            in_a_row = -(-calls // lanes.idle)
+            in_a_row = -(-calls // idle)
         for window in windows:
             window.take(now + (in_a_row - 1) * cost // 2, calls, grain)
-        lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
+        self._use(-(-calls // in_a_row), now + in_a_row * cost)
         demand.begun += calls
         demand.waiting -= calls
         demand.answered = max(demand.answered, now + (in_a_row - 1) * cost + route.takes)
@@ -160,44 +176,6 @@ class _Simulation:
         self._starts.append(Start(now, demand.name, route.windows[0], route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
-
-
-class _Lanes:
-    """The idle lanes, and when the busy ones become free: a turnaround after the answer.
-
-    `idle` is negative if more lanes are busy than there should be. Lanes that become free within one grain form a
-    group, which is free at their mean moment.
-    """
-
-    def __init__(self, situation: Situation, lanes: int) -> None:
-        self.idle = lanes
-        self._heap: list[int] = []
-        #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
-        self._groups: dict[int, tuple[int, int]] = {}
-        for ends_at in situation.busy:
-            self.begin(ends_at + situation.turnaround, 1, 1)
-
-    @property
-    def next_free(self) -> int:
-        """When the next group becomes free, `NEVER` without any."""
-        if not self._heap:
-            return NEVER
-        moments, lanes = self._groups[self._heap[0]]
-        return moments // lanes
-
-    def begin(self, until: int, lanes: int, grain: int) -> None:
-        """Use `lanes` until then."""
-        self.idle -= lanes
-        key = until - until % grain
-        if key not in self._groups:
-            heapq.heappush(self._heap, key)
-        moments, others = self._groups.get(key, (0, 0))
-        self._groups[key] = moments + until * lanes, others + lanes
-
-    def free_by(self, at: int) -> None:
-        """Mark the lanes that are free by `at` as idle."""
-        while self.next_free <= at:
-            self.idle += self._groups.pop(heapq.heappop(self._heap))[1]
 
 
 def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:

@@ -90,57 +90,47 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class SimulatedWindow(msgspec.Struct):
-    """A rule's slots: how many are `free`, and when the `taken` ones come back, in ascending order.
+    """The slots of a rule: pairs of a moment and how many can be taken from then on, in ascending order.
 
-    `free` is negative for a while after a limit was lowered below the calls that were made. `opens` is when the next
-    slot can be taken if none is taken before, not in the window's `rest`. An endpoint has a slot only if all its rules
-    and those of its budget have one.
+    One that is taken comes back a `period` later. An endpoint has a slot only if all its rules and those of its budget
+    have one.
     """
 
-    rest: int
     period: int
-    free: int
-    taken: deque[tuple[int, int]]
-    opens: int = 0
+    slots: deque[tuple[int, int]]
 
-    def __post_init__(self) -> None:
-        self.opens = self._next_opening()
+    @property
+    def opens(self) -> int:
+        """When the next slot can be taken."""
+        return self.slots[0][0]
 
     def copy(self) -> SimulatedWindow:
         """Return a copy that can be used up without changing this one."""
-        return replace(self, taken=self.taken.copy())
+        return SimulatedWindow(self.period, self.slots.copy())
 
     def most_within(self, span: int) -> int:
         """Return the most slots that can be taken within `span` ticks."""
-        return (self.free + sum(slots for _, slots in self.taken)) * (1 + span // self.period)
+        return sum(number for _, number in self.slots) * (1 + span // self.period)
 
     def free_at(self, at: int) -> int:
-        """Return the slots that can be taken at `at`, which must not decrease between calls."""
-        if at < self.opens:
-            return 0
-        taken = self.taken
-        while taken and taken[0][0] <= at:
-            self.free += taken.popleft()[1]
-        return self.free
+        """Return the slots that can be taken at `at`, when it is open; `at` must not decrease between calls."""
+        slots = self.slots
+        while len(slots) > 1 and slots[1][0] <= at:
+            _, free = slots.popleft()
+            slots[0] = slots[0][0], slots[0][1] + free
+        return slots[0][1]
 
-    def take(self, at: int, slots: int, grain: int = 1) -> None:
-        """Take `slots` of the free ones. Those that come back within a `grain` of ticks form one group."""
-        back, taken = at + self.period, self.taken
-        self.free -= slots
-        if taken and back - taken[-1][0] < grain:
-            last, before = taken[-1]
-            taken[-1] = last + (back - last) * slots // (before + slots), before + slots
+    def take(self, at: int, number: int, grain: int = 1) -> None:
+        """Take so many of the free slots. Those that come back within a `grain` of ticks form one group."""
+        slots, back = self.slots, at + self.period
+        opened, free = slots.popleft()
+        if slots and back - slots[-1][0] < grain:
+            last, before = slots[-1]
+            slots[-1] = last + (back - last) * number // (before + number), before + number
         else:
-            taken.append((back, slots))
-        self.opens = self._next_opening()
-
-    def _next_opening(self) -> int:
-        lacking = 1 - self.free
-        for back, slots in self.taken if lacking > 0 else ():
-            lacking -= slots
-            if lacking <= 0:
-                return max(self.rest, back)
-        return self.rest
+            slots.append((back, number))
+        if free > number:
+            slots.appendleft((opened, free - number))
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -173,11 +163,6 @@ class Demand(msgspec.Struct):
     def left(self) -> int:
         """The events that are not answered."""
         return self.waiting + self.late
-
-    @property
-    def takes(self) -> int:
-        """The shortest duration of a call."""
-        return min(route.takes for route in self.routes)
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -283,6 +268,8 @@ def _windows_of(limited: Limited, window: WindowState, added: int) -> list[Simul
     rest, windows = NEVER if is_endless else ticks(window.rest_seconds), []
     for rule in limited.limit.rules:
         period = duration(rule.seconds) + added
-        taken = deque(sorted((back, 1) for age in window.ages if (back := period - ticks(age)) > 0))
-        windows.append(SimulatedWindow(rest, period, rule.amount - len(taken), taken))
+        taken = sorted(back for age in window.ages if (back := period - ticks(age)) > 0)[-rule.amount :]
+        slots = deque([(rest, rule.amount - len(taken))] if len(taken) < rule.amount else [])
+        slots.extend((max(rest, back), 1) for back in taken)
+        windows.append(SimulatedWindow(period, slots))
     return windows

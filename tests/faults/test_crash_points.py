@@ -39,7 +39,6 @@ POINTS = sorted(
         for point in re.findall(r'crash_point\("([\w.]+)"\)', file.read_text())
     }
 )
-TICKS = ("tick.due", "tick.noted")
 CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
 #: Where a lane begins, which is when its worker does.
 FETCHED = "worker.fetched"
@@ -192,7 +191,7 @@ def play_ticks(directory):
     env = {"RLM_RUN__WINDOW_SECONDS": str(TICK), "RLM_RUN__EVERY_SECONDS": str(TICK), "RLM_WORKERS__MIN": "2"}
     with crashing(directory, env=env, ticks=True) as system:
         events = []
-        for point in (*TICKS, "run.opened"):
+        for point in ("tick.due", "run.opened"):
             wait_until(partial(between_ticks, system), timeout=2 * TICK, message="the tick before is done with")
             system.arm("scheduler", point)
             events += system.push_evenly(EVENTS, prefix=point)

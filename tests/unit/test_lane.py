@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.call import CallEnd
+from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
 from rlm.delivery.lane import Lanes
@@ -77,8 +78,9 @@ class Scene:
         self.make = lambda _claim: None
         scene = self
 
-        def make(_lane, claim):
+        def make(lane, claim):
             scene.made.append(claim.event_id)
+            scene.asked_at = lane.asked_at
             made = Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True)
             return scene.make(claim) or made
 
@@ -136,6 +138,22 @@ def test_an_answer_that_was_lost_is_asked_for_again_by_the_same_number(scene):
     asks = scene.asked(5)
     assert [ask.n for ask in asks] == [1, 1, 1, 2, 2]
     assert [ask.settle and ask.settle.event_id for ask in asks] == [None] * 3 + ["i1:T"] * 2
+
+
+def test_the_slot_of_a_call_whose_answer_was_lost_counts_from_the_first_ask(scene):
+    """Redis took it then: a call that left as late as the second answer would reach its server too late."""
+    first = []
+
+    def lost(_ask):
+        first.append(system_clock.monotonic())
+        return StoreUnreachableError("away", "start it")
+
+    scene.turns.script(lost, call(1))
+
+    scene.start()
+
+    scene.asked(3)
+    assert scene.asked_at <= first[0]
 
 
 def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_settles_once(scene):

@@ -2,9 +2,10 @@
 -- Opens a run: everything unsettled of these types is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
 -- request  that it answers, if any
+-- fields   of the run; of one at a tick, that is noted as served
 -- Returns  the id of the open run: this one, or another that was already open; empty: the request was withdrawn
--- Atomic because the books of a run start from what is ready at the instant it opens, and because a request that is not
---          answered in the same step would be served twice if the conductor died.
+-- Atomic because the books of a run start from what is ready at the instant it opens, and because a request or tick that is
+--          not answered in the same step would be served twice if the conductor died.
 -- include moving
 if fenced(token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
@@ -16,6 +17,7 @@ end
 call('DEL', P .. 'open')
 call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
+if fields.trigger == 'schedule' then call('HSET', P .. 'lease', 'ticked_at', fields.started_at) end
 for _, kind in ipairs(types) do
   call('HDEL', P .. 'tally', 'dropped:' .. kind)
   local ready, retried = tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0, number(call('HGET', P .. 'tally', 'taken:' .. kind))
