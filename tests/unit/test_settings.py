@@ -38,11 +38,6 @@ endpoints = [
 """
 
 
-def where(settings, key):
-    """Return the origin of a value."""
-    return settings.shown[key].where
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty current directory."""
