@@ -68,7 +68,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, request: s
         deadline_us=round((tick + window_seconds) * 1_000_000),
         window_seconds=window_seconds,
         revision=store.settings.revision,
-        tick=tick,
     )
     opened = store.runs.open(token, run, store.known_types, request)
     crash_point("run.opened")
@@ -252,7 +251,7 @@ class Conductor:
         fields: dict[str, str | int] = {
             "waits": self._waits(look),
             "forecast": _json(self.forecast(look, plan)),
-            "workers_peak": max(run.workers_peak, look.usable),
+            "workers_peak": max(run.workers_peak, look.workers),
         }
         fields |= {"barred": 1} if self._office.unfit else {}  # no call begins
         gone = [*([] if plan.fits else ["most"]), *([] if self._office.unfit else ["barred"])]
@@ -266,8 +265,8 @@ class Conductor:
         """
         store, run, types = self._store, self._run, types_in_force(self._store)
         workers = store.processes.alive(Role.WORKER)
-        usable = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
-        awake = [worker for worker in usable if not worker.sleeping]
+        ready = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
+        ready = [worker for worker in ready if not worker.sleeping]
         calls = [call for call in store.calls.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED]
         self._answered_us = max([self._answered_us, *(call.ended_us for call in calls)])
         expected = store.calls.expected(types, run.id)
@@ -276,20 +275,19 @@ class Conductor:
         names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
         (counts, under_way), (_, windows) = take_snapshot(store, names, ids), store.windows.look(limited)
         now, shortage = system_clock.monotonic(), ""
-        self._short_since = min(now, self._short_since) if len(awake) < wanted else math.inf
+        self._short_since = min(now, self._short_since) if len(ready) < wanted else math.inf
         if now - self._short_since >= PATIENCE_SECONDS:
-            there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
+            there = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
             shortage = f"{there} of {wanted} wanted"
         return Look(
             counts,
             windows,
-            sum(worker.threads for worker in awake),
+            sum(worker.threads for worker in ready),
             self._left_seconds,
             types,
             expected,
             under_way,
-            usable=len(usable),
-            awake=len(awake),
+            workers=len(ready),
             shortage=shortage,
             is_away=is_away,
             answer_seconds=self._answer_seconds,
@@ -314,7 +312,7 @@ class Conductor:
         turnaround = max(TURNAROUND_SECONDS, look.answer_seconds)
         capacity = capacity_of(settings, wanted, turnaround, room=room_of(store))
         if look.shortage:  # it stays so; otherwise all that are wanted come
-            capacity = capacity.exactly(look.awake)
+            capacity = capacity.exactly(look.workers)
         gone = run.window_seconds - look.left_seconds + lead
         return plan_run(settings, workload, capacity, gone, run.window_seconds)
 

@@ -71,10 +71,10 @@ _Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
-    `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
-    is the first plan, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.causes`);
-    `staged`: it has staged the audit list. `spent` counts, at the end, the events that used all attempts, `untaken` the
-    items that it left on the audit list for lack of time.
+    `deadline_us` (microseconds) is corrected whenever that clock is set. `plan` is the first plan, `forecast` the
+    current one. `waits` is what its events waited for so far (`rlm.plan.causes`); `staged`: it has staged the audit
+    list. `spent` counts, at the end, the events that used all attempts, `untaken` the items that it left on the audit
+    list for lack of time.
     """
 
     id: str
@@ -92,7 +92,6 @@ class Run(msgspec.Struct, frozen=True):
     failure: str = ""
     workers_peak: _Whole = 0
     restarts_before: _Whole = 0
-    tick: _Moment = 0.0
     waits: Waited | None = None
     staged: bool = False
     spent: Mapping[str, int] | None = None

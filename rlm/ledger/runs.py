@@ -35,13 +35,13 @@ def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) 
     try:
         values: dict[str, Any] = {text(name): text(raw) for name, raw in fields.items() if name not in documents}
         values |= {text(name): msgspec.json.decode(fields[name]) for name in documents & fields.keys()}
-        return msgspec.convert({"tick": values.get("started_at"), **values, "id": run_id}, Run, strict=False)
+        return msgspec.convert({**values, "id": run_id}, Run, strict=False)
     except (ValueError, RecursionError) as error:
         began = started_at_of(run_id) or 0.0
         ends = began + window_seconds
         state = State.FINISHING if fields.get(b"state") == State.FINISHING.encode() else State.DRAINING
         usual = (run_id, state, Trigger.MANUAL, began, ends, us_of(ends), window_seconds)
-        return Run(*usual, revision="", tick=began, failure=f"{DAMAGED}: {error}")
+        return Run(*usual, revision="", failure=f"{DAMAGED}: {error}")
 
 
 def _read_record(raw: bytes) -> Record:
@@ -60,7 +60,7 @@ class Runs(Part):
         In the same step `request` is answered with it; if that was withdrawn, no run is opened, and the id is empty.
         If another run was already open, that is its id.
         """
-        names = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision", "tick")
+        names = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision")
         fields = {name: str(getattr(run, name)) for name in names}
         fields["guard_us"] = str(us_of(self._store.settings.run.guard_seconds))
         self.end("", token)

@@ -144,8 +144,8 @@ def _soonest_end(situation: Situation, course: Course, lanes: int) -> int:
     """
     work, end, soonest = 0, 0, []
     for before, after in zip(situation.demands, course.demands, strict=True):
-        begun = _openings(before, situation, before.waiting - after.waiting)
-        soonest += [(at, slots, before.takes) for at, slots in begun]
+        begun, takes = before.waiting - after.waiting, min(route.takes for route in before.routes)
+        soonest += [(at, slots, takes) for at, slots in _openings(before, situation, begun)]
     for at, events, takes in sorted(soonest, reverse=True):
         work += events * takes
         end = max(end, at + takes, at - -work // lanes if lanes else 0)

@@ -40,9 +40,9 @@ class Look(msgspec.Struct, frozen=True):
     """What the conductor of a run sees at one look, `left_seconds` before the deadline.
 
     `counts` are by type, `windows` by the name of endpoint or budget, `types` have the limits in force, and `calls` are
-    under way. Of the workers that are ready for the run, `usable`, those `awake` do not sleep and have the `lanes`;
-    `shortage` says how many are missing, empty if they are on their way. `is_away`: Redis was away or not fit since the
-    last look; it took `answer_seconds` to answer.
+    under way. The workers that are ready for the run and do not sleep have the `lanes`; `shortage` says how many are
+    missing, empty if they are on their way. `is_away`: Redis was away or not fit since the last look; it took
+    `answer_seconds` to answer.
     """
 
     counts: Mapping[str, Counts]
@@ -52,8 +52,7 @@ class Look(msgspec.Struct, frozen=True):
     types: Sequence[EventType] = ()
     expected: Mapping[Pair, Expected] = {}
     calls: Sequence[Underway] = ()
-    usable: int = 0
-    awake: int = 0
+    workers: int = 0
     shortage: str = ""
     is_away: bool = False
     answer_seconds: float = 0.0

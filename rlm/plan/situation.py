@@ -164,11 +164,6 @@ class Demand(msgspec.Struct):
         """The events that are not answered."""
         return self.waiting + self.late
 
-    @property
-    def takes(self) -> int:
-        """The shortest duration of a call."""
-        return min(route.takes for route in self.routes)
-
 
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes, in ticks from the moment planned for.

@@ -123,7 +123,7 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
         limit_concurrency=4 * MOST_CONNECTIONS,  # what a cut connection asked goes on to its end
         timeout_graceful_shutdown=1,
         callback_notify=look,
-        timeout_notify=0,  # in each turn of its loop
+        timeout_notify=0,  # each second
     )
     server = uvicorn.Server(config)
     with closing(bound):

@@ -17,7 +17,7 @@ end
 call('DEL', P .. 'open')
 call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-if fields.trigger == 'schedule' then call('HSET', P .. 'lease', 'ticked_at', fields.tick) end
+if fields.trigger == 'schedule' then call('HSET', P .. 'lease', 'ticked_at', fields.started_at) end
 for _, kind in ipairs(types) do
   call('HDEL', P .. 'tally', 'dropped:' .. kind)
   local ready, retried = tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0, number(call('HGET', P .. 'tally', 'taken:' .. kind))
