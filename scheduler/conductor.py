@@ -178,7 +178,12 @@ class Conductor:
         """Read the run; return whether it is still open."""
         asked_at = system_clock.monotonic()
         current, now_us = self._store.runs.current_at()
-        self._answer_seconds = system_clock.monotonic() - asked_at
+        answered_at = system_clock.monotonic()
+        self._answer_seconds = answered_at - asked_at
+        self._store.clock.hear(asked_at, now_us, answered_at)
+        if self._store.clock.doubts[1]:  # the clock of Redis stepped: as it is renewed, the lease moves the deadline
+            self._office.keep()
+            current, now_us = self._store.runs.current_at()
         if current is None or current.id != self._run.id:
             return False
         self._run, self._left_seconds = current, current.left_seconds(now_us)

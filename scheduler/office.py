@@ -50,7 +50,7 @@ class Office:
     def campaign(self) -> bool:
         """Take the lease if it is free, or extend ours; return whether we hold it."""
         now = system_clock.monotonic()
-        if self.token and now - self._renewed_at < RENEW_SECONDS:
+        if self.token and now - self._renewed_at < RENEW_SECONDS and not self.store.clock.doubts[1]:
             return True
         led, before = self.token, self.standing
         self.standing = self.store.leases.contend(self.owner, LEASE_SECONDS)

@@ -41,7 +41,7 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
 
     Without the `token` of its conductor only if it may be ended by anybody. `failure` says why RLM could not conduct
     it, if so. Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing
-    nothing can settle any more, so the counts read then are final.
+    nothing can settle any more; what is counted meanwhile, such as a letter that is retried, makes a new record.
     """
     while True:
         run, now_us = store.runs.current_at()
@@ -62,7 +62,8 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
         workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
         crash_point("close.counted")
         added = added_to_totals(record, ending.calls)
-        closed = store.runs.close(run_id, record, wanted=max(store.settings.workers.min, workers), added=added)
+        wanted = max(store.settings.workers.min, workers)
+        closed = store.runs.close(run_id, record, ending.tally, wanted=wanted, added=added)
         if closed:
             crash_point("close.recorded")
             store.processes.wake("supervisors", "scheduler")

@@ -112,12 +112,16 @@ class Runs(Part):
             pass
         return bool(returned == 0)
 
-    def close(self, run_id: str, record: Record, *, wanted: int, added: Mapping[str, int] = {}) -> int | None:
-        """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
+    def close(
+        self, run_id: str, record: Record, tally: Mapping[str, int], *, wanted: int, added: Mapping[str, int] = {}
+    ) -> int | None:
+        """Close a finishing run; return 1 if closed, 0 if another closed it, None if the record is not yet right.
 
-        `added` is what the run adds to the totals beside its counts, see `rlm.ledger.calls`.
+        It is made of the `tally`, which must still be so, and something may be unsettled. `added` is what the run adds
+        to the totals beside its counts, see `rlm.ledger.calls`.
         """
-        named = {"run_id": run_id, "record": msgspec.json.encode(record), "wanted": wanted, "added": added}
+        named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
+        named["added"] = added
         reply = int(self._run("close_run", **named))
         return None if reply < 0 else reply
 

@@ -15,7 +15,7 @@ from rlm.ledger.scripts import Access, Command, Part
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
-_FIELDS = ("rest", "pause", "hold", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
+_FIELDS = ("rest", "pause", "known", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
 
 
 class Windows(Part):
@@ -59,10 +59,10 @@ class Windows(Part):
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
         key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
-        rest, pause, hold, failures = (reading(whole, field, key, 0) for field in fields[:4])
+        rest, pause, known, failures = (reading(whole, field, key, 0) for field in fields[:4])
         since, failed_with, opened_us, paused_by, paused_at = fields[4:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
-        held_us = max(doubted_us + rules.longest, hold)
+        held_us = max([doubted_us + rules.longest, *(known + span for _, span in rules.rules)])
         full_us = [stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount]
         opens_us = max([now_us, held_us, rest, pause, *full_us])
         left = min(amount - sum(stamp > now_us - span for stamp in stamps) for amount, span in rules.rules)

@@ -93,7 +93,7 @@ def test_if_one_of_several_is_unknown_none_is_changed(inst, which):
         ({}, "ok"),
         ({"rest": 50}, "resting"),
         ({"rest": 50, "pause": 90}, "paused"),
-        ({"hold": 50, "pause": 90}, "held"),
+        ({"known": 50, "pause": 90}, "held"),
         ({"since": None}, "probing"),
     ],
 )

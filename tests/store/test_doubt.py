@@ -54,7 +54,7 @@ def test_a_new_prefix_is_no_doubt(fresh):
     """Nobody has called anything there; its server is trusted from then on."""
     standing = fresh.leases.contend("one", LONG)
 
-    assert (standing.epoch, standing.why) == ("1", "")
+    assert (standing.epoch != "", standing.why) == (True, "")
     assert lease_of(fresh)["server"] == fresh.client.info("server")["run_id"]
     assert fresh.leases.read().doubt == ""
 
@@ -62,11 +62,11 @@ def test_a_new_prefix_is_no_doubt(fresh):
 def test_another_server_is_doubted_once(one, make_store):
     """By the first that hears it, which need not lead; the others learn why, and doubt it no more."""
     before_us, other = one.now_us(), make_store()
-    other.leases.contend("two", LONG)
+    epoch = other.leases.contend("two", LONG).epoch
     one.client.hset(one.keys.lease, "server", "f" * 40)
 
     standing = other.leases.contend("two", LONG)
-    assert (standing.token, standing.epoch) == (0, "2")
+    assert (standing.token, standing.epoch) == (0, str(int(epoch) + 1))
     assert "another server" in standing.why
     assert is_doubted(one, before_us)
     doubted = lease_of(one)["doubted_us"]
@@ -100,6 +100,16 @@ def test_a_redis_that_was_emptied_is_doubted_by_who_remembers_it(one, forget):
     assert standing.token
     assert "came back empty" in standing.why
     assert standing.epoch == one.clock.doubts[0] != before
+    assert is_doubted(one, before_us)
+
+
+def test_a_redis_that_was_emptied_is_doubted_by_who_remembers_it_though_a_newcomer_led_it_since(one, make_store):
+    """A scheduler that starts just then cannot know better."""
+    before_us = one.now_us()
+    one.client.flushdb()
+    assert make_store().leases.contend("newcomer", LONG).why == ""
+
+    assert "came back empty" in one.leases.contend("one", LONG).why
     assert is_doubted(one, before_us)
 
 

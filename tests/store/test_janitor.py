@@ -50,7 +50,7 @@ def left(store, token, running):
     steps.claim(store, DEAD.id)
     steps.silence(store, Role.WORKER, DEAD.id)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, record_from(), wanted=0) == 1
+    assert store.runs.close(run.id, record_from(), store.runs.tally(), wanted=0) == 1
     return before
 
 

@@ -14,7 +14,7 @@ def leftovers(store, token):
     steps.push(store, *steps.items(5, steps.TYPE))
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, record_from(), wanted=0) == 1
+    assert store.runs.close(run.id, record_from(), store.runs.tally(), wanted=0) == 1
     return steps.event_ids(5)
 
 

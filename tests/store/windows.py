@@ -8,7 +8,7 @@ from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, WindowState
 from rlm.ledger.store import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.
-_MOMENTS = ("rest", "pause", "hold", "since", "opened_us")
+_MOMENTS = ("rest", "pause", "known", "since", "opened_us")
 
 
 def make_endpoint(
@@ -97,4 +97,5 @@ def rest(store: Store, limited: Limited, seconds: float) -> None:
 
 def hold(store: Store, limited: Limited, seconds: float) -> None:
     """Let an endpoint or a budget be held, because its window cannot be trusted."""
-    set_record(store, limited, hold=store.now_us() + round(seconds * 1_000_000))
+    seconds -= limited.limit.longest_seconds + store.settings.run.guard_seconds
+    set_record(store, limited, known=store.now_us() + round(seconds * 1_000_000))

@@ -181,7 +181,10 @@ class Storm:
             left = world.client.zcard(world.keys.ready(each.name))
             settled = tally.get(f"completed:{each.name}", 0) + tally.get(f"failed:{each.name}", 0)
             assert tally[f"carried:{each.name}"] == left + settled, each.name
-        assert world.store.runs.close(world.run.id, record_from(run_id=world.run.id), wanted=0) == 1
+        assert (
+            world.store.runs.close(world.run.id, record_from(run_id=world.run.id), world.store.runs.tally(), wanted=0)
+            == 1
+        )
         for each in self.types:
             world.ready(each.name, 3)
             first = world.events[each.name]
@@ -241,7 +244,7 @@ class Storm:
         at = self.world.now_us
         for limited in all_limited([end]):
             health = self.world.health(limited)
-            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "pause", "hold")))
+            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "pause", "known")))
             stamps = sorted(self.world.stamps(limited).values(), reverse=True)
             for rule in limited.limit.rules:
                 if len(stamps) >= rule.amount:

@@ -326,6 +326,19 @@ def test_a_pause_holds_the_endpoint_until_its_end(world):
     assert lane.call(completed(call)).endpoint == "a"
 
 
+def test_a_run_waits_for_who_has_paused_all_that_is_left(world):
+    """It may be resumed at any moment."""
+    a = endpoint("a")
+    world.start(kind("A", a), events=3)
+    world.store.control.pause(a, "me")
+    lane = world.lane()
+    assert lane.ask().wait > SHUT
+
+    world.store.control.resume(a, "me")
+
+    assert lane.call().endpoint == "a"
+
+
 def test_a_raised_limit_frees_every_endpoint_that_shares_the_window_and_wakes(world):
     shared = budget("account", "1 per 60 seconds")
     ends = endpoint("a", budget=shared), endpoint("b", budget=shared)
@@ -682,7 +695,7 @@ def test_a_breaker_can_be_closed_after_the_clock_was_set_back(world):
     world.client.hset(world.keys.endpoint(a.window_id), "since", world.now + 3_600_000_000)
     lane = world.lane(1)
     lane.epoch = lane.ask(stepped=-3_600_000_000).epoch
-    world.client.hset(world.keys.lease, "doubted_us", 0)
+    world.client.hset(world.keys.lease, "doubted_us", 1)
     end_rest(world, a)
 
     assert lane.ask(completed(lane.call())).reopened
@@ -884,7 +897,7 @@ def close(world):
     """Close the open run, as the actor does."""
     assert world.store.runs.end(world.run.id, world.token)
     record = record_from(run_id=world.run.id)
-    assert world.store.runs.close(world.run.id, record, wanted=0) == 1
+    assert world.store.runs.close(world.run.id, record, world.store.runs.tally(), wanted=0) == 1
 
 
 def test_a_close_revokes_every_claim_and_a_later_settlement_touches_windows_only(world):
@@ -1246,6 +1259,19 @@ def test_another_program_waits_until_enough_calls_are_known_for_its_longer_rule(
     world.lane().call()
 
     assert world.store.windows.take(endpoint("a", "5 per 30 seconds")) > 29
+    assert world.lane(2).ask().call  # RLM's own rule knows enough
+
+
+def test_a_longer_rule_that_was_taken_back_holds_nothing(world):
+    a = endpoint("a", "5 per 0.1 seconds")
+    world.start(kind("A", a), events=4)
+    world.lane().call()
+    world.store.control.limit(a, "10 per day", "me")
+    assert world.lane(2).ask().call is None
+
+    world.store.control.limit(a, "5 per 0.1 seconds", "me")
+
+    assert world.lane(2).ask().call
 
 
 def test_the_window_of_other_programs_does_not_grow(world):
@@ -1273,8 +1299,8 @@ def test_another_program_gets_nothing_while_the_endpoint_rests_or_is_paused_or_h
     a = endpoint("a", "9 per 10 seconds")
     world.publish(kind("A", a))
 
-    for field in ("rest", "pause", "hold"):
-        world.client.hset(world.keys.endpoint(a.window_id), field, world.now + 5_000_000)
+    for field, at in (("rest", 5.0), ("pause", 5.0), ("known", -5.0 - GUARD)):
+        world.client.hset(world.keys.endpoint(a.window_id), field, world.now + round(at * 1_000_000))
         assert 4 < world.store.windows.take(a) <= 5, field
         world.client.hdel(world.keys.endpoint(a.window_id), field)
     world.client.hset(world.keys.lease, "doubted_us", world.now)

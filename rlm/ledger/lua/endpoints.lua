@@ -52,24 +52,24 @@ end
 -- doubt and for a longer rule, and forgets old calls.
 local function left_at(window, cost)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
-  local state = try('HMGET', place, 'rest', 'pause', 'hold', 'since', 'epoch', 'longest')
+  local state = try('HMGET', place, 'rest', 'pause', 'known', 'since', 'epoch', 'longest')
   if state.err then return FAR, FAR end
   local longest = number(state[6])
-  if (state[5] or '1') ~= trust().epoch then catch_up(window, key, place, state[4]) end
-  if window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
+  if trust().doubted > 0 and state[5] ~= trust().epoch then catch_up(window, key, place, state[4]) end
+  if window.keep > longest then  -- calls were not kept for so long: a rule waits until its span is known
     call('HSET', place, 'longest', window.keep)
     if longest > 0 and call('EXISTS', key) == 1 then
-      state[3] = math.max(number(state[3]), now + window.keep - longest)
-      call('HSET', place, 'hold', state[3])
+      state[3] = math.max(number(state[3]), now - longest)
+      call('HSET', place, 'known', state[3])
     end
     longest = window.keep
   end
-  local at = math.max(now, trust().doubted + window.longest)
-  for each = 1, 3 do at = math.max(at, number(state[each])) end
+  local at = math.max(now, trust().doubted + window.longest, number(state[1]), number(state[2]))
   local after = at
   for _, limit in ipairs(window.rules) do
     local nth, span = limit[1] - cost, limit[2]
     if nth < 0 then return FAR, FAR end
+    at = math.max(at, number(state[3]) + span)
     local calls = try('ZREVRANGE', key, nth > 0 and nth - 1 or 0, nth, 'WITHSCORES')
     if calls.err then return FAR, FAR end
     local oldest = calls[nth > 0 and 4 or 2]

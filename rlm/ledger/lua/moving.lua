@@ -76,8 +76,10 @@ local function put_back(member, text, kind)
   make_ready(later or member)
 end
 -- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
--- of a call may end so late.
-local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - SLACK) <= deadline end
+-- of a call may end so late; and what is paused until somebody resumes it, which no other moment is so far off as.
+local function may_go_on(deadline, opens_at, due_at)
+  return math.min(opens_at, due_at - SLACK) <= deadline or call('ZCOUNT', P .. 'open', '(' .. us(FAR), '+inf') > 0
+end
 -- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)

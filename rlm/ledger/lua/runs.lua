@@ -71,21 +71,26 @@ for _, member in ipairs(due) do
 end
 return #due
 
---- close_run(prefix; run_id, record, wanted, added: data)
+--- close_run(prefix; run_id, record, wanted, counts: data, added: data)
 -- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds its
 -- tally and what is `added`, so that the next run may open.
--- Returns  1 closed; 0 it was closed already; -1 something is not ready again
+-- counts   the tally that the record was made of: a letter may have been retried since
+-- Returns  1 closed; 0 it was closed already; -1 something is not ready again, or was counted since
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
 -- include base
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
+local tally = call('HGETALL', P .. 'tally')
+for place = 1, #tally, 2 do
+  if (counts[tally[place]] or 0) ~= number(tally[place + 1]) then return -1 end
+end
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
-local counts = call('HGETALL', P .. 'tally')
 local function add(field, by) redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
-for place = 1, #counts, 2 do add(counts[place], number(counts[place + 1])) end
-for field, by in pairs(added) do add(field, by) end
+for _, fields in ipairs{counts, added} do
+  for field, by in pairs(fields) do add(field, by) end
+end
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1
