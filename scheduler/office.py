@@ -49,22 +49,21 @@ class Office:
 
     def campaign(self) -> bool:
         """Take the lease if it is free, or extend ours; return whether we hold it."""
-        now, leases = system_clock.monotonic(), self.store.leases
+        now = system_clock.monotonic()
         if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
         led, before = self.token, self.standing
-        self.standing = leases.contend(self.owner, LEASE_SECONDS)
+        self.standing = self.store.leases.contend(self.owner, LEASE_SECONDS)
         self.token, self._renewed_at = self.standing.token, now
         if self.token:
             if not led:
                 log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
-            if leases.doubted:
+            if self.standing.why:
                 told = "%s. Each endpoint is held for its longest period, once"
-                log.warning(told, capital(leases.doubted), extra={"action": "hold_endpoints"})
+                log.warning(told, capital(self.standing.why), extra={"action": "hold_endpoints"})
         elif before is None or before.holder != self.standing.holder:
             why = kept_apart(self.store, self.standing) or f"{self.standing.holder} conducts"
             log.info("Scheduler %s stands by: %s", self.owner, why, extra={"action": "stand_by"})
-        leases.doubted = ""  # whoever leads says so
         return bool(self.token)
 
     def take(self, seconds: float) -> None:

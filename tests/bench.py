@@ -76,7 +76,7 @@ class Bench:
         self.settings = self.load(self.api.url)
         self.stores = []
         self.store = self.open_store(self.settings)
-        self.token = self.store.leases.acquire("bench", 3600)
+        self.token = self.store.leases.contend("bench", 3600).token
         self.trust()
         self.connections = Connections()
         self.lanes = self.make_lanes("w1")

@@ -434,7 +434,7 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
     """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
+    if there.lease.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
     names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
@@ -509,7 +509,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     store, there = scene.store, scene.there
     processes = [process for role in Role for process in there.living(role)]
     leads = leader(store, there)
-    if there.holder is None:  # a scheduler that is kept apart does not lead next
+    if there.lease.holder is None:  # a scheduler that is kept apart does not lead next
         in_force = store.leases.read().revision
         leads = next((process for process in processes if process.revision == in_force), leads)
     if leads is None or not leads.revision:

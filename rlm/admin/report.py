@@ -167,7 +167,7 @@ def open_status(store: Store, run: Run) -> RunStatus:
         forecast=run.forecast,
         workers=workers,
         to_take=0 if run.state is State.FINISHING else to_take,
-        conductor=there.holder,
+        conductor=there.lease.holder,
         hosts=hosts(store, there),
         conditions=conditions(store, scene),
         as_of=isoformat(now),
@@ -224,7 +224,9 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
     entries = []
     for host in sorted(silent.union(process.host for process in (*schedulers, *supervisors, *workers))):
         own = [supervisor for supervisor in supervisors if supervisor.host == host]
-        standing_by = ["leader" if each.id == there.holder else "standby" for each in schedulers if each.host == host]
+        standing_by = [
+            "leader" if each.id == there.lease.holder else "standby" for each in schedulers if each.host == host
+        ]
         entry = Host(
             host=host,
             state="silent" if host in silent else "ready" if own else "unsupervised",

@@ -65,14 +65,10 @@ def show_settings(config: Path | None) -> None:
 
     settings = settings_of(config)
     file = settings.source and str(settings.source)
-    values = {shown.key: {"value": shown.value, "from": shown.where} for shown in settings.shown}
-    print_json({"file": file, "revision": settings.revision, "settings": values})
+    print_json({"file": file, "revision": settings.revision, "settings": settings.shown})
     where = f"The file is {file}." if file else "There is no file; `rlm init` writes one."
     show(f"{where} Revision {settings.revision}.\n")
-    rows = [
-        [shown.key, shown.value if shown.value is None else written(shown.value), shown.where]
-        for shown in settings.shown
-    ]
+    rows = [[key, each.value and written(each.value), each.where] for key, each in settings.shown.items()]
     table("setting|value|from", rows)
 
 

@@ -14,7 +14,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -38,6 +38,8 @@ FIRST_BACKOFF_SECONDS: Final = 0.5
 
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
+#: The run of a call that was completed, and how many seconds it took.
+Took: TypeAlias = tuple[str, float]
 
 
 class CallEnd(StrEnum):
@@ -103,13 +105,6 @@ class CallEntry(msgspec.Struct, frozen=True):
         return self.sent_us + round(self.milliseconds * 1000)
 
 
-class Outcome(NamedTuple):
-    """A call of a run that was completed after so many seconds."""
-
-    run_id: str
-    seconds: float
-
-
 class Expected(msgspec.Struct, frozen=True):
     """What to expect of calls of one type to one endpoint, as measured.
 
@@ -121,16 +116,16 @@ class Expected(msgspec.Struct, frozen=True):
     needed_seconds: float
 
 
-def expect(outcomes: Iterable[Outcome], run_id: str = "") -> Expected | None:
+def expect(outcomes: Iterable[Took], run_id: str = "") -> Expected | None:
     """Return what to expect of the next call, None if nothing better than the configured time is known.
 
     `outcomes` are those of the newest calls of the type to an endpoint, oldest first. Of the open run only the newest
     ten completed calls count. One slow call changes nothing: `needed_seconds` is their second longest.
     """
     calls = list(outcomes)
-    if len(took := [call.seconds for call in calls if call.run_id == run_id][-10:]) >= MEASURED_NOW:
+    if len(took := [seconds for run, seconds in calls if run == run_id][-10:]) >= MEASURED_NOW:
         return Expected(quantile(sorted(took), 0.50), sorted(took)[-2])
-    took = sorted(call.seconds for call in calls)
+    took = sorted(seconds for _, seconds in calls)
     return Expected(quantile(took, 0.50), quantile(took, 0.95)) if len(took) >= MEASURED else None
 
 

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from rlm.core.call import CallEnd, CallEntry, Expected, Outcome, Pair, expect
+from rlm.core.call import CallEnd, CallEntry, Expected, Pair, Took, expect
 from rlm.core.documents import Record
 from rlm.core.endpoint import Endpoint, EventType, all_limited
 from rlm.ledger.connect import text, translated
@@ -51,7 +51,7 @@ class Calls(Part):
 
     def __init__(self, store: Access) -> None:
         super().__init__(store)
-        self._outcomes: dict[Pair, deque[Outcome]] = defaultdict(lambda: deque(maxlen=100))
+        self._outcomes: dict[Pair, deque[Took]] = defaultdict(lambda: deque(maxlen=100))
         self._after = ""
 
     @translated()
@@ -88,7 +88,7 @@ class Calls(Part):
         calls, self._after = self.follow(self._after) if self._after else self.newest(2000)
         for call in calls:
             if call.end is CallEnd.COMPLETED:
-                outcome = Outcome(sys.intern(call.run_id), call.milliseconds / 1000)
+                outcome = sys.intern(call.run_id), call.milliseconds / 1000
                 self._outcomes[call.type, call.window_id].append(outcome)
         return calls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -27,7 +27,9 @@ class Ledger(Part):
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger: some were counted."""
-        return sorted(types_in(chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))))
+        fields = chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))
+        counts = (field.decode("latin-1").partition(":") for field in fields)
+        return sorted({name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)})
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by place, all at one instant."""
@@ -48,12 +50,6 @@ class Ledger(Part):
             name: Counts(number, inflight[name], backoff[name], spent[name])
             for name, number in zip(types, ready, strict=True)
         }
-
-
-def types_in(fields: Iterable[bytes]) -> set[str]:
-    """Return the types of which events were taken, or carried over, by the fields of a tally or of the totals."""
-    counts = (field.decode("latin-1").partition(":") for field in fields)
-    return {name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)}
 
 
 def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,25 +31,17 @@ CHUNK_BYTES, CHUNK_WRITTEN = 1_000_000, 125
 MEMORY_MARK = 0.9
 
 
-class NewEvent(NamedTuple):
-    """An event to be written: what its priority adds to its order, and the index of its item in the chunk."""
-
-    id: str
-    wallet: str
-    offset: int
-    item: int
-
-
 class Chunk(msgspec.Struct):
     """The `items` oldest staged items as `take_chunk` writes them; or the one that is moved aside, of the size `giant`.
 
-    Of equal events the script takes the first and counts the others.
+    Each event has its id, its wallet, what its priority adds to its order, and the index of its item. Of equal events
+    the script takes the first and counts the others.
     """
 
     items: int = 0
     giant: int = 0
     letters: list[str] = []
-    events: list[NewEvent] = []
+    events: list[tuple[str, str, int, int]] = []
 
 
 class Intake(Part):
@@ -110,7 +102,7 @@ class Intake(Part):
                 event = event_id(item.id, unknown[0]) if len(unknown) == 1 and is_name(unknown[0]) else None
                 reject(raw, BadItemError.unknown_types(unknown), event, types=unknown)
             chunk.events += [
-                NewEvent(event_id(item.id, name), item.wallet_name, item.offset(priorities[name]), index)
+                (event_id(item.id, name), item.wallet_name, item.offset(priorities[name]), index)
                 for name in item.types
                 if name in priorities
             ]

@@ -77,15 +77,9 @@ class Leases(Part):
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
         self._seen_apart = float("-inf")  # when a process with other types or URLs was seen last
-        #: Why Redis was doubted since somebody took note of it here; empty if it was not.
-        self.doubted = ""
-
-    def acquire(self, owner: str, ttl_seconds: float) -> int:
-        """Take or renew the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        return self.contend(owner, ttl_seconds).token
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or renew the lease like `acquire`; return also who holds it. Doubt Redis if there is a reason.
+        """Take or renew the lease for `ttl_seconds`; return who holds it. Doubt Redis if there is a reason.
 
         Whoever has other types or URLs than those in force takes it only once all who have these are gone.
         """
@@ -98,7 +92,7 @@ class Leases(Part):
             self._seen_apart = system_clock.monotonic()
         gone_seconds = min(standing.idle_us / MICROSECONDS, system_clock.monotonic() - self._seen_apart)
         if gone_seconds >= ALONE_SECONDS:
-            return self._acquire(owner, ttl_seconds, gone=standing.apart)
+            return replace(self._acquire(owner, ttl_seconds, gone=standing.apart), why=standing.why)
         return replace(standing, apart_seconds=ALONE_SECONDS - max(0.0, gone_seconds), other=other)
 
     def _acquire(self, owner: str, ttl_seconds: float, gone: str = "") -> Standing:
@@ -109,7 +103,6 @@ class Leases(Part):
         reply = self._run("acquire_lease", owner=owner, ttl_us=us_of(ttl_seconds), **doubts, **configuration)
         standing = Standing.read(reply)
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
-        self.doubted = standing.why or self.doubted
         return standing
 
     def release(self, owner: str) -> bool:
@@ -215,21 +208,16 @@ class Present(Register, frozen=True):
     lease: Lease
 
     @property
-    def holder(self) -> str | None:
-        """The process that holds an unexpired lease, or None."""
-        return self.lease.holder
-
-    @property
     def deputy(self) -> str | None:
         """The supervisor that speaks for a leader while there is none: the oldest."""
         supervisors = self.living(Role.SUPERVISOR)
-        return supervisors[0].id if supervisors and self.holder is None else None
+        return supervisors[0].id if supervisors and self.lease.holder is None else None
 
     @property
     def candidates(self) -> list[Process]:
         """The leading scheduler; if none leads, or a command conducts, all schedulers, because any may be next."""
         schedulers = self.living(Role.SCHEDULER)
-        return [each for each in schedulers if each.id == self.holder] or schedulers
+        return [each for each in schedulers if each.id == self.lease.holder] or schedulers
 
 
 def present(store: Store) -> Present:

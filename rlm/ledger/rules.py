@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, EventType, Limit, Limited, all_limited
+from rlm.core.endpoint import EventType, Limit, Limited, all_limited
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import LATEST, Moment, us_of
@@ -57,7 +57,6 @@ class EndpointRules(msgspec.Struct, frozen=True):
     """
 
     timeout: int
-    probe: int
     rest: int
     windows: list[WindowRules]
     types: dict[str, tuple[str, int, int]]
@@ -121,7 +120,6 @@ class Rules(Part):
                 entries[endpoint.name] = EndpointRules(
                     # A lease must cover the calls of all its types.
                     timeout=max(us_of(endpoint.timeout_seconds), earlier.timeout if earlier else 0),
-                    probe=max(us_of(endpoint.timeout_seconds + LEASE_SLACK_SECONDS), earlier.probe if earlier else 0),
                     rest=us_of(endpoint.limit.longest_seconds),
                     windows=[WindowRules.of(each, guard_seconds) for each in all_limited([endpoint])],
                     types={**(earlier.types if earlier else {}), kind.name: (f"{rank:04d}", call_us, need_us)},

@@ -83,29 +83,24 @@ class Runs(Part):
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; return False if it is not open, or finishing."""
-        why = "running" if state is State.RUNNING else ""
-        return self._write(token, run_id, {"state": state, **fields}, why=why)
+        return self._write(token, run_id, {"state": state, **fields})
 
     def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
         """Write `fields` of the open run, and delete those `gone`; return False if it is not open, or finishing."""
-        return self._write(token, run_id, fields, gone=gone, why=" ".join(gone))
+        return self._write(token, run_id, fields, gone=gone)
 
     def cancel(self, run_id: str) -> bool:
         """Ask the conductor to end a run now; return False if it is not open, or finishing."""
-        return self._write("", run_id, {"cancelled": 1}, why="cancelled")
+        return self._write("", run_id, {"cancelled": 1})
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._write(token, "", {}, wanted=str(workers))
+        self._write(token, "", {}, wanted=workers)
         Processes(self._store).wake("supervisors")
 
-    def _write(
-        self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: str | Sequence[str]
-    ) -> bool:
-        # As texts, because a float would lose digits on its way through Lua.
-        texts = {name: str(value) for name, value in fields.items()}
-        usual: dict[str, Any] = {"gone": (), "wanted": "", "why": ""}
-        return bool(self._run("write_run", token=token, run_id=run_id, fields=texts, **(usual | named)))
+    def _write(self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: Any) -> bool:
+        usual = {"token": token, "run_id": run_id, "fields": fields, "gone": (), "wanted": ""}
+        return bool(self._run("write_run", **(usual | named)))
 
     def end(self, run_id: str, token: int | None = None, **fields: str) -> bool:
         """End the open run: from here on nothing is owned, and all that is not settled becomes ready again.
@@ -117,19 +112,12 @@ class Runs(Part):
             pass
         return bool(returned == 0)
 
-    def close(
-        self,
-        run_id: str,
-        record: Record,
-        *,
-        wanted: int,
-        added: Mapping[str, int] | None = None,
-    ) -> int | None:
+    def close(self, run_id: str, record: Record, *, wanted: int, added: Mapping[str, int] = {}) -> int | None:
         """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
         `added` is what the run adds to the totals beside its counts, see `rlm.ledger.calls`.
         """
-        named = {"run_id": run_id, "record": msgspec.json.encode(record), "wanted": wanted, "added": added or {}}
+        named = {"run_id": run_id, "record": msgspec.json.encode(record), "wanted": wanted, "added": added}
         reply = int(self._run("close_run", **named))
         return None if reply < 0 else reply
 

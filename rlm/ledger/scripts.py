@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.core.endpoint import FAILING
+from rlm.core.endpoint import FAILING, LEASE_SLACK_SECONDS
 from rlm.core.item import PRIORITY_STEP
-from rlm.ledger.connect import LedgerClient, in_own_words, make_client, translated
+from rlm.ledger.connect import LedgerClient, make_client, translated
 from rlm.ledger.keys import Keys
-from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable
+from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable, us_of
 from rlm.settings import Settings
 
 #: The most events that one script moves, so that it does not block Redis for long.
@@ -35,8 +35,6 @@ _NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "ZRANGE": (), "ZREVRANGE": (), "HMGET
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
-#: The named arguments of a script; lists, mappings and structs reach it as MessagePack.
-Named: TypeAlias = "Mapping[str, Any]"
 
 _SECTION = re.compile(r"^--- ([a-z_]+)(?:\(([^)]*)\))?\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(\w+)(?:: (\w+))?")
@@ -46,15 +44,8 @@ _INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
 _KINDS = {"": "ARGV[{}]", "number": "tonumber(ARGV[{}])", "data": "cmsgpack.unpack(ARGV[{}])"}
 
 
-class _Section(NamedTuple):
-    """One section of a file in `lua/`: a script if it has parameters, with their kinds, else functions to include."""
-
-    parameters: Mapping[str, str]
-    source: str
-
-
-def _read_sections() -> dict[str, _Section]:
-    """Return the sections of all files in `lua/` by name.
+def _read_sections() -> dict[str, tuple[dict[str, str], str]]:
+    """Return the sections of all files in `lua/` by name: the kind of each parameter, and the source.
 
     A section begins with `--- NAME(PARAMETERS)`, or with `--- NAME` if it is only included. A parameter that is not
     text has its kind behind a colon: `number`, or `data` for anything with parts.
@@ -63,12 +54,12 @@ def _read_sections() -> dict[str, _Section]:
     for file in sorted(Path(__file__).with_name("lua").iterdir()):
         _, *parts = _SECTION.split(file.read_text())
         for name, signature, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-            sections[name] = _Section(dict(_PARAMETER.findall(signature or "")), source)
+            sections[name] = dict(_PARAMETER.findall(signature or "")), source
     return sections
 
 
 #: What scripts and Python both count with.
-_CONSTANTS = f"local FAILING, PRIORITY_STEP = {FAILING}, {PRIORITY_STEP}\n"
+_CONSTANTS = f"local FAILING, PRIORITY_STEP, SLACK = {FAILING}, {PRIORITY_STEP}, {us_of(LEASE_SLACK_SECONDS)}\n"
 #: All are read at the start, so a running process keeps its scripts even if another version is installed.
 _SECTIONS = _read_sections()
 
@@ -84,7 +75,7 @@ def _assemble(name: str) -> str:
         for title in _INCLUDE.findall(source):
             if title not in included:
                 included[title] = ""  # before what it includes itself
-                code = include(_SECTIONS[title].source)
+                code = include(_SECTIONS[title][1])
                 included[title] = included.pop(title) + _HEADER.sub("", code)
         return _INCLUDE.sub("", source)
 
@@ -95,20 +86,21 @@ def _assemble(name: str) -> str:
 
 
 #: The sources of the scripts by name.
-SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if section.parameters}
+SOURCES = {name: _assemble(name).encode() for name, (parameters, _) in _SECTIONS.items() if parameters}
 
 
 class Script:
     """One script of `rlm/ledger/lua`, called with its arguments by name.
 
-    A call returns a number, a text, or an object, which a `ScriptReply` reads.
+    Lists, mappings and structs reach it as MessagePack, of which Lua reads all but bytes. A call returns a number, a
+    text, or an object, which a `ScriptReply` reads.
     """
 
     def __init__(self, name: str, source: bytes | None = None) -> None:
         self.name = name
         self.source = source or SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-        self._parameters = _SECTIONS[name].parameters
+        self._parameters = _SECTIONS[name][0]
 
     def __call__(self, client: redis.Redis, **named: Any) -> Any:
         """Run it and return its reply.
@@ -118,41 +110,21 @@ class Script:
             StoreUnreachableError: Redis cannot be reached; whether it ran is not known.
             StoreError: Redis refused it.
         """
+        ask, command = cast("LedgerClient", client).ask, self.command(named)
         with translated(client, self.name):
-            return self._run(client, self._command(named))
+            try:
+                return ask(*command)
+            except NoScriptError:  # the server was restarted or flushed its scripts
+                client.script_load(self.source)
+                return ask(*command)
 
-    def run_each(self, client: redis.Redis, calls: Sequence[Named]) -> list[Any]:
-        """Run it for each call in one round trip, each atomic by itself; return the replies in order.
-
-        Raises the same errors as one call, after all have run.
-        """
-        if not calls:
-            return []
-        with translated(client):
-            client.script_load(self.source)
-            replies = _pipelined(client, [self._command(call) for call in calls])
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise in_own_words(reply, client, self.name) from reply
-        return replies
-
-    def _command(self, named: Named) -> Command:
+    def command(self, named: Mapping[str, Any]) -> Command:
         """Return the command. Raises TypeError unless exactly the script's parameters are given."""
         if named.keys() != self._parameters.keys():
             raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
-        values = (
-            msgspec.msgpack.encode(named[name]) if kind == "data" else named[name]
-            for name, kind in self._parameters.items()
-        )
+        kinds = self._parameters.items()
+        values = (msgspec.msgpack.encode(named[name]) if kind == "data" else named[name] for name, kind in kinds)
         return ("EVALSHA", self.sha, 0, *values)
-
-    def _run(self, client: redis.Redis, command: Command) -> Any:
-        ask = cast("LedgerClient", client).ask
-        try:
-            return ask(*command)
-        except NoScriptError:  # the server was restarted or flushed its scripts
-            client.script_load(self.source)
-            return ask(*command)
 
 
 def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
@@ -239,8 +211,12 @@ class Part:
     def _run(self, script: str, **named: Any) -> Any:
         return self._script(script)(self._client, prefix=self._keys.prefix, **named)
 
-    def _run_each(self, script: str, calls: Sequence[Named]) -> list[Any]:
-        return self._script(script).run_each(self._client, [{"prefix": self._keys.prefix, **call} for call in calls])
+    def _run_each(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Run a script for each call in one round trip, each atomic by itself; return the replies in order."""
+        script = self._script(name)
+        with translated(self._client, name):
+            self._client.script_load(script.source)
+        return self._batch(script.command({"prefix": self._keys.prefix, **call}) for call in calls)
 
     def _ask(self, *command: Argument) -> Any:
         return ask(self._client, *command)

@@ -43,8 +43,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     def entry(self, finish: CallEnd, heard: Heard) -> str:
         """Return the entry that the call leaves in the event's trail."""
-        number, worker = self.attempt + 1, self.worker_id
-        return encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
+        return encode(self.run_id, self.attempt + 1, self.endpoint, finish, heard, self.worker_id).decode()
 
     def counted(self, *, spends_run: bool = False) -> list[str | int]:
         """Return what an attempt changes of its event; `spends_run`: it is the last one of this run."""
@@ -65,9 +64,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     health: str = ""  #: "well": the endpoint answered as it should; or its "failure" or "refusal"
     asked_us: int = 0  #: the rest that it asked for; negative: as long as its longest period
     unconnected: bool = False  #: no connection could be opened
-    counts_us: int | None = (
-        None  #: how long ago the slot must count from, because the API may have read the call so late
-    )
+    counts_us: int | None = None  #: how long ago the slot must count from, because the API may have read it so late
     delay_us: int = 0  #: of a back-off
     fields: Sequence[str | int] = ()  #: of the event, names and values: what an attempt changes
     kind: str = ""  #: the trouble that is counted, in a few words

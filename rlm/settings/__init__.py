@@ -26,11 +26,10 @@ _MOST_OF_A_BUDGET = 100
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A setting for display: its key, its value with secrets masked, and its origin."""
+    """A setting for display: its value with secrets masked, and its origin."""
 
-    key: str
     value: Any
-    where: str
+    where: str = msgspec.field(name="from")
 
 
 class Settings(model.Document, frozen=True, kw_only=True):
@@ -49,7 +48,7 @@ class Settings(model.Document, frozen=True, kw_only=True):
     data_dir: Path
     source: Path | None
     sentry_dsn: str | None
-    shown: tuple[Shown, ...]
+    shown: Mapping[str, Shown]
 
     @property
     def host_name(self) -> str:
@@ -95,10 +94,9 @@ def load_settings(
     for endpoint in (endpoint for kind in event_types for endpoint in kind.endpoints):
         endpoints.setdefault(endpoint.name, endpoint)
     home, dsn = layers.source.parent if layers.source else Path.cwd(), environ.get("SENTRY_DSN") or None
-    shown = [
-        Shown(dotted(at), masked(at, value), layers.where(at)) for at, value in leaves(msgspec.to_builtins(document))
-    ]
-    shown.append(Shown("sentry_dsn", dsn and secrets.MASK, "environment SENTRY_DSN" if dsn else "default"))
+    values = leaves(msgspec.to_builtins(document))
+    shown = {dotted(place): Shown(masked(place, value), layers.where(place)) for place, value in values}
+    shown["sentry_dsn"] = Shown(dsn and secrets.MASK, "environment SENTRY_DSN" if dsn else "default")
     settings = Settings(
         **structs.asdict(document),
         event_types=event_types,
@@ -108,7 +106,7 @@ def load_settings(
         data_dir=home / (environ.get("RLM_DATA_DIR") or ".rlm"),
         source=layers.source,
         sentry_dsn=dsn,
-        shown=tuple(shown),
+        shown=shown,
     )
     secrets.remember(secrets_of(settings, environ))
     return settings

@@ -42,7 +42,7 @@ class Installation:
 
     def __enter__(self) -> Self:
         windows.trust(self.store)
-        self.token = self.store.leases.acquire(steps.CONDUCTOR, 600)
+        self.token = self.store.leases.contend(steps.CONDUCTOR, 600).token
         return self
 
     def __exit__(self, *exc: object) -> None:

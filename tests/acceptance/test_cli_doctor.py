@@ -39,7 +39,7 @@ def led(inst):
     """An installation with a scheduler that leads, and a supervisor."""
     announce(inst, Role.SCHEDULER, process_id=steps.CONDUCTOR)
     announce(inst, Role.SUPERVISOR)
-    inst.token = inst.store.leases.acquire(steps.CONDUCTOR, 600)
+    inst.token = inst.store.leases.contend(steps.CONDUCTOR, 600).token
     return inst
 
 

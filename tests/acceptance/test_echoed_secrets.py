@@ -62,7 +62,7 @@ def test_the_secret_of_another_endpoint_is_masked_as_well(bench):
 
     with Server(script) as server:
         carry_to(bench, server, event_id)
-        bench.dispatcher.close()
+        bench.connections.close()
 
     (letter,) = bench.letters()
     assert "see http://a/b9x8, ***!" in letter["detail"]
@@ -78,7 +78,7 @@ def test_what_an_endpoint_echoes_is_kept_without_the_secrets(bench, caplog, stat
     (event_id,) = bench.take()
     with Server(echoing(status, prefix)) as server:
         carry_to(bench, server, event_id)
-        bench.dispatcher.close()
+        bench.connections.close()
         assert TOKEN in server.requests[0][0]
         assert QUERY_KEY in server.requests[0][0]
 
@@ -111,6 +111,6 @@ def test_what_an_endpoint_echoes_compressed_is_not_kept(bench):
 
     with Server(script) as server:
         carry_to(bench, server, event_id)
-        bench.dispatcher.close()
+        bench.connections.close()
 
     assert bench.letters()[0]["detail"] in {f"{name} answered HTTP 422" for name in (FIRST, SECOND)}

@@ -127,7 +127,6 @@ def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
         bench.carry()
 
     assert bench.calls() == [(FIRST, 1, 200)]
-    assert bench.tally()[f"unsent:{TYPE}"] == 1
     bench.check()
 
 

@@ -402,7 +402,7 @@ CURED = b'{"id": "cured", "wallet_name": "w", "events": ["ONE"]}'
 COMMANDS = [
     Command("set_pause", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
     Command("set_pause", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
-    Command("set_limits", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
+    Command("write_rules", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
     Command("remove_letter", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
     Command("remove_letter", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
 ]

@@ -70,7 +70,7 @@ def fuzz(store: Store, make: Maker, number: int, seed: str, giant: int = 0) -> F
 
 def _drain(store: Store, items: list[bytes]) -> Figures:
     """Drain `items` in their own run and check that the sum is right."""
-    token = store.leases.acquire(steps.CONDUCTOR, 600)
+    token = store.leases.contend(steps.CONDUCTOR, 600).token
     run = steps.open_run(store, token)
     for start in range(0, len(items), 500):
         steps.push(store, *items[start : start + 500])

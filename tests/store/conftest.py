@@ -76,7 +76,7 @@ def store(settings):
 @pytest.fixture
 def token(store):
     """The fencing token of the lease, which `steps.CONDUCTOR` holds for longer than any test takes."""
-    return store.leases.acquire(steps.CONDUCTOR, 600)
+    return store.leases.contend(steps.CONDUCTOR, 600).token
 
 
 @pytest.fixture

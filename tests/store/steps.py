@@ -182,7 +182,7 @@ def finish(store: Store, token: int, run: Run) -> None:
 def take_over(store: Store, owner: str = "successor") -> int:
     """Let another conductor take the lease; return its token. The first one's is stale from now on."""
     store.leases.release(CONDUCTOR)
-    return store.leases.acquire(owner, 600)
+    return store.leases.contend(owner, 600).token
 
 
 def event_id(number: int, type_name: str = TYPE) -> str:

@@ -35,12 +35,12 @@ def led(store):
     """The store of an installation that is well: a scheduler leads, a supervisor lives."""
     enter(store, Role.SCHEDULER, "h:1:a")
     enter(store, Role.SUPERVISOR, "h:2:b")
-    store.leases.acquire("h:1:a", 600.0)
+    store.leases.contend("h:1:a", 600.0)
     return store
 
 
 def token(store):
-    return store.leases.acquire("h:1:a", 600.0)
+    return store.leases.contend("h:1:a", 600.0).token
 
 
 def found(store):
@@ -158,7 +158,7 @@ def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):
     store = make_store(run={"window_seconds": 30.0})
     enter(store, Role.SCHEDULER, "h:1:a")
     enter(store, Role.SUPERVISOR, "h:2:b")
-    store.leases.acquire("h:1:a", 600.0)
+    store.leases.contend("h:1:a", 600.0)
     endpoint = store.settings.endpoints[steps.ENDPOINT]
     while store.windows.take(endpoint) == 0:
         pass
@@ -215,7 +215,7 @@ def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
     enter(store, Role.SCHEDULER, "h:1:a", ticks_every=77.0)
     enter(store, Role.SCHEDULER, "h:2:b", revision="another", ticks_every=12.0)
 
-    store.leases.acquire("h:2:b", 20.0)
+    store.leases.contend("h:2:b", 20.0)
 
     assert leader(store).id == "h:2:b"
     assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")

@@ -45,7 +45,7 @@ def fresh(store):
 @pytest.fixture
 def one(fresh):
     """The same, with a leader, and calls in its past."""
-    assert fresh.leases.acquire("one", LONG)
+    assert fresh.leases.contend("one", LONG).token
     fresh.client.hset(fresh.keys.records, "a run", "{}")
     return fresh
 
@@ -76,17 +76,6 @@ def test_another_server_is_doubted_once(one, make_store):
     assert make_store().leases.contend("three", LONG).why == ""
     assert lease_of(one)["doubted_us"] == doubted
     assert one.leases.read().doubt == standing.why
-
-
-def test_a_server_that_follows_one_that_was_stopped_in_order_is_adopted(one, make_store):
-    """What it was stopped with is known, whoever comes up first."""
-    one.client.hset(one.keys.lease, mapping={"server": "f" * 40, "parted": "f" * 40})
-
-    standing = make_store().leases.contend("two", LONG)
-
-    assert (standing.epoch, standing.why) == ("1", "")
-    assert lease_of(one)["server"] == one.client.info("server")["run_id"]
-    assert "parted" not in lease_of(one)
 
 
 def test_one_that_was_to_stop_and_did_not_is_doubted_if_it_dies_later(one):
@@ -120,18 +109,6 @@ def test_a_lease_that_is_missing_beside_records_is_doubted_by_anybody(one, setti
 
     with Store(settings, settings.redis.url) as another:
         assert "came back empty" in another.leases.contend("two", LONG).why
-
-
-def test_a_redis_that_came_back_older_is_doubted(one):
-    """The same server process, with an earlier epoch: it was restored."""
-    one.client.hset(one.keys.lease, "server", "f" * 40)
-    one.leases.contend("one", LONG)
-    one.client.hset(one.keys.lease, "epoch", 1)
-
-    standing = one.leases.contend("one", LONG)
-
-    assert "as it was a while ago" in standing.why
-    assert standing.epoch == "3"
 
 
 @each("step_us", [5_000_000, -HOUR_US])
@@ -204,12 +181,12 @@ def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(
     assert standing.other == ""
 
     one.client.hset(one.keys.lease, "expires_us", one.now_us() - round((ALONE_SECONDS - 1) * 1_000_000))
-    assert not other.leases.acquire("other", LONG)
+    assert not other.leases.contend("other", LONG).token
     one.client.hset(one.keys.lease, "expires_us", one.now_us() - round((ALONE_SECONDS + 1) * 1_000_000))
-    assert other.leases.acquire("other", LONG)
+    assert other.leases.contend("other", LONG).token
 
     other.leases.release("other")
-    assert not one.leases.acquire("one", LONG)
+    assert not one.leases.contend("one", LONG).token
     other.client.close()
 
 
@@ -238,10 +215,10 @@ def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force
     assert standing.apart_seconds == pytest.approx(ALONE_SECONDS, abs=1)
 
     one.processes.forget(Role.SUPERVISOR, "theirs")
-    assert not other.leases.acquire("other", LONG)
+    assert not other.leases.contend("other", LONG).token
     with monkeypatch.context() as patch:
         patch.setattr(system_clock, "monotonic", lambda: time.monotonic() + ALONE_SECONDS)
-        assert other.leases.acquire("other", LONG)
+        assert other.leases.contend("other", LONG).token
     other.client.close()
 
 
@@ -251,7 +228,7 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
     file.write_text("")
     settings = load_settings(file, {})
     with Store(settings, keeps_server=True) as store:
-        store.leases.acquire("one", LONG)
+        store.leases.contend("one", LONG)
         first = lease_of(store)["server"]
     with Store(settings, keeps_server=True) as store:
         assert lease_of(store)["parted"] == first

@@ -72,16 +72,6 @@ def test_a_second_drain_of_the_run_takes_nothing_new(store, token, run):
     assert waiting(store) == ([steps.item("late", steps.TYPE)], [])
 
 
-def test_what_a_crash_left_staged_is_taken_first(store, token, run):
-    """It is older than anything on the audit list, and keeps its place."""
-    store.client.lpush(store.keys.processing, *steps.items(3, steps.TYPE))
-    steps.push(store, *steps.items(3, steps.TYPE, first=4))
-
-    assert steps.drain(store, token, run) == 6
-
-    assert looks.pending(store) == steps.event_ids(6)
-
-
 def test_priority_decides_and_then_arrival(store, token, run):
     """An item without one has its type's own; the timestamp in the item decides nothing."""
     for number, priority in enumerate((1, None, 100, 5, None, 100, 0), start=1):

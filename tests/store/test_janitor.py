@@ -78,7 +78,7 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
         missing = look()
         clock(LEASE_SECONDS + 1)
         store.leases.release(leader.owner)
-        assert store.leases.acquire("another", 600)
+        assert store.leases.contend("another", 600).token
         store.processes.announce(Role.WORKER, DEAD)
         return missing
 

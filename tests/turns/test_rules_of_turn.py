@@ -76,22 +76,6 @@ def test_a_primary_that_comes_free_goes_before_an_overflow_that_was_free_all_the
     assert lane.call().endpoint == "first"
 
 
-def test_events_of_a_type_go_by_priority_and_then_by_arrival(world):
-    world.publish(kind("A"))
-    (low,) = world.ready("A", 1, priority=1)
-    high = world.ready("A", 2, priority=5)
-    world.open()
-    lane = world.lane()
-
-    call = lane.call()
-    found = [call.event_id]
-    for _ in range(2):
-        call = lane.call(completed(call))
-        found.append(call.event_id)
-
-    assert found == [*high, low]
-
-
 def test_a_type_with_a_share_goes_first_while_it_has_had_less_than_that(world):
     world.start(kind("A"), kind("B", share=0.25), events=40, shares='[["B", 0.25]]')
     lane = world.lane()
@@ -676,23 +660,6 @@ def test_a_step_that_many_report_holds_once(world):
     assert world.lease("doubted_us") == doubted
 
 
-@pytest.mark.parametrize("step", [-5_000_000, 5_000_000])
-def test_deadline_leases_and_back_offs_move_by_the_step(world, step):
-    world.start(kind("A"), events=3)
-    first, second = world.lane(1), world.lane(2)
-    first.call()
-    second.ask(failed(second.call(), delay_us=20_000_000), nothing=True)
-    flies = world.client.zscore(world.keys.due, "i1:A")
-    returns = world.client.zscore(world.keys.due, "later i2:A")
-    deadline = world.store.runs.current().deadline_us
-
-    world.lane(3).ask(stepped=step)
-
-    assert world.client.zscore(world.keys.due, "i1:A") == flies + step
-    assert world.client.zscore(world.keys.due, "later i2:A") == returns + step
-    assert world.store.runs.current().deadline_us == deadline + step
-
-
 def test_calls_ahead_of_a_clock_that_was_set_back_count_as_taken_now(world):
     a = endpoint("a", "2 per 3 seconds")
     world.start(kind("A", a), events=9, window=2 * HOUR)
@@ -793,7 +760,6 @@ def test_a_newer_number_first_gives_back_unsent_what_it_did_not_settle(world):
     assert again.event_id == first.event_id == "i1:A"
     assert again.number > first.number
     assert list(world.stamps(a).values()) == [again.stamp]
-    assert world.tally()["unsent:A"] == 1
     assert not world.tally().get("errors:a")
 
 
@@ -939,17 +905,6 @@ def test_a_close_revokes_every_claim_and_a_later_settlement_touches_windows_only
     assert {field: number for field, number in before.items() if field.startswith("errors")} == {"errors:a": 2}
 
 
-def test_a_settlement_after_the_next_run_opened_changes_nothing(world):
-    world.start(kind("A"), events=1)
-    lane = world.lane()
-    call = lane.call()
-    close(world)
-    world.open()
-
-    assert not lane.ask(completed(call), nothing=True).settled
-    assert world.place("i1:A") == "ready"
-
-
 def test_a_turn_after_the_deadline_answers_close(world):
     world.start(kind("A", seconds=0.01), window=0.2, events=2)
     lane, other = world.lane(1), world.lane(2)
@@ -1078,20 +1033,6 @@ def test_a_lease_covers_the_longest_time_out_of_the_types_that_share_an_endpoint
     call = world.lane().call()
 
     assert world.client.zscore(world.keys.due, call.event_id) >= call.stamp + 11_000_000
-
-
-def test_an_overdue_event_is_put_back_by_whoever_turns(world):
-    world.start(kind("A"), events=1)
-    lane = world.lane()
-    call = lane.call()
-    world.client.zadd(world.keys.due, {call.event_id: world.now})
-
-    again = world.lane(2, "here:2:v").call()
-
-    assert (again.event_id, again.attempt) == (call.event_id, 1)
-    assert again.number > call.number
-    assert not lane.ask(completed(call), nothing=True).settled
-    assert world.tally()["errors:a"] == 1
 
 
 # 13

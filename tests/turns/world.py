@@ -52,7 +52,7 @@ class World:
         self.store = store
         self.keys = store.keys
         self.client = store.client
-        self.token = store.leases.acquire("leader", 600)
+        self.token = store.leases.contend("leader", 600).token
         self.server = cast("str", self.client.info("server")["run_id"])
         self.client.hset(self.keys.lease, mapping={"server": self.server, "epoch": "1"})
         self.types: tuple[EventType, ...] = ()

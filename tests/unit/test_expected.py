@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.call import Expected, Outcome, expect
+from rlm.core.call import Expected, expect
 
 
 def outcomes(run_id, *seconds):
-    return [Outcome(run_id, each) for each in seconds]
+    return [(run_id, each) for each in seconds]
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,6 @@ endpoints = [
 """
 
 
-def where(settings, key):
-    """Return the origin of a value."""
-    return next(shown.where for shown in settings.shown if shown.key == key)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty current directory."""

@@ -187,7 +187,7 @@ def test_representation_shows_no_secret(settings):
 
 
 def test_shown_masks_secrets(settings):
-    shown = {entry.key: entry.value for entry in settings.shown}
+    shown = {key: entry.value for key, entry in settings.shown.items()}
 
     assert shown["redis.url"] == "rediss://user:***@redis.example.com:6379/0?ssl_password=***&db=1"
     assert shown["types.A.endpoints[0].url"] == "http://h/${KEY}"

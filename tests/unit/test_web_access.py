@@ -92,7 +92,5 @@ def test_a_token_is_shown_nowhere(tmp_path):
     named, unset = load_settings(file, {"RLM_WEB__TOKEN": "env:T"}), load_settings(file, {})
 
     assert TOKEN not in repr(set_here) + str(set_here.shown)
-    shown = [
-        next(one.value for one in settings.shown if one.key == "web.token") for settings in (set_here, named, unset)
-    ]
+    shown = [settings.shown["web.token"].value for settings in (set_here, named, unset)]
     assert shown == ["***", "env:T", ""]

@@ -1,8 +1,7 @@
 --- doubt
 -- One rule for a Redis that may have forgotten calls, or whose clock stepped: every endpoint is held for its longest period,
--- once. The hash `lease` has server: run id of the server process that is trusted; epoch: grows with each doubt;
--- doubted_us: when the last one began, to which whoever computes when an endpoint is free adds the longest period; doubt:
--- why; parted: a server that was stopped in order.
+-- once. The lease says since when (`doubted_us`), to which whoever computes when an endpoint is free adds that period; its epoch
+-- grows with each doubt.
 -- include endpoints
 -- Doubts, if there is a reason; returns why, nil without one. server: that answers; epoch: as the asker knows it, nil or empty
 -- if it knows none; stepped: by how much the clock stepped as it has seen; expects: the time that it expects; nil or 0 for none.
@@ -27,18 +26,15 @@ local function suspect(server, epoch, stepped, expects)
   call('HSET', lease, 'epoch', us(math.max(tonumber(was.epoch), known) + 1), 'doubted_us', now, 'doubt', why)
   if step == 0 then return why end
   -- Moments that were written by the old clock move with it: what ends in 5 s still does.
-  local function move(key, ...)
-    for place, at in ipairs(call('HMGET', key, ...)) do
-      if tonumber(at or nil) then call('HSET', key, select(place, ...), us(at + step)) end
-    end
+  local function move(key, field)
+    if call('HEXISTS', key, field) == 1 then redis.pcall('HINCRBY', key, field, step) end
   end
   move(P .. 'run', 'deadline_us')
   move(lease, 'expires_us')
-  local due = call('ZRANGE', P .. 'due', 0, -1, 'WITHSCORES')
-  for place = 1, #due, 2 do call('ZADD', P .. 'due', us(due[place + 1] + step), due[place]) end
+  for _, member in ipairs(call('ZRANGE', P .. 'due', 0, -1)) do call('ZINCRBY', P .. 'due', step, member) end
   for _, field in ipairs(call('HKEYS', P .. 'rules')) do
     local id = string.match(field, '^limit (.*)')
-    if id then move(P .. 'endpoint:' .. id, 'rest', 'pause', 'hold') end
+    for _, moment in ipairs(id and {'rest', 'pause', 'hold'} or {}) do move(P .. 'endpoint:' .. id, moment) end
   end
   reset()
   return why

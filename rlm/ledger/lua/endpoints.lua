@@ -21,9 +21,12 @@ local function try(...)
   if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return call(...)
 end
-local function first(key) return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or nil) or math.huge end
--- What is known of fields of `rules`, and by type of whether it has ready events.
-local published, waiting = {}, {}
+local function first(key)
+  local entry = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return tonumber(entry[2] or nil) or math.huge, entry[1]
+end
+-- What is known of fields of `rules`.
+local published = {}
 local function rule(field)
   if published[field] == nil then
     local packed = call('HGET', P .. 'rules', field)
@@ -91,7 +94,7 @@ local function opens(endpoint)
     local free_at, next_at, since = left_at(window, 1)
     at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or since
   end
-  return at, failing and math.max(after, now + of.probe) or after, failing
+  return at, failing and math.max(after, now + of.timeout + SLACK) or after, failing
 end
 local running
 -- The place of a type in `open`, while a run is open.
@@ -99,12 +102,8 @@ local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
   local member = running and rule('type ' .. kind)
   if not member then return end
-  local free = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
-  if waiting[kind] == nil then
-    local ready = try('ZCARD', P .. 'ready:' .. kind)
-    waiting[kind] = type(ready) == 'number' and ready > 0
-  end
-  if free and waiting[kind] then call('ZADD', P .. 'open', free, member) else call('ZREM', P .. 'open', member) end
+  local free, ready = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2], try('ZCARD', P .. 'ready:' .. kind)
+  if free and number(ready) > 0 then call('ZADD', P .. 'open', free, member) else call('ZREM', P .. 'open', member) end
 end
 -- All endpoints may be free, as far as is known: they are looked at again.
 local function reset()

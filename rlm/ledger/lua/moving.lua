@@ -6,7 +6,7 @@ local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
 local function count(what, by) try('HINCRBY', P .. 'tally', what, by or 1) end
-local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
+local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + SLACK end
 -- Scores and events; what else stood there was not RLM's.
 local function line_up(kind, ...)
   local ready = P .. 'ready:' .. kind
@@ -25,7 +25,6 @@ local function make_ready(id, behind)
   end
   redis.pcall('HDEL', event, 'owner')
   line_up(kind, score, id)
-  waiting[kind] = true
   index(kind)
 end
 -- A call remains in the log, if it may have been sent, in the counts of its endpoint, and in the trail of its event, which keeps the
@@ -42,14 +41,12 @@ local function note_call(run_id, made, record, fields)
   if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
   call('HSET', event_key(id), 'last', endpoint, 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack(fields))
 end
--- It is settled, and kept without its item to recognise duplicates; letter: of one that has failed. Its scripts have `failed` and
--- `dedupe_ms`.
+-- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
 local function retire(id, letter)
   local event, state = event_key(id), letter and 'failed' or 'completed'
   if letter then call('LPUSH', failed, letter) end
   count(state .. ':' .. kind_of(id))
-  if dedupe_ms <= 0 or type(redis.pcall('HLEN', event)) ~= 'number' then return call('DEL', event) end
-  call('HDEL', event, 'item', 'owner')
+  if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
   call('HSET', event, 'state', state, 'letter', letter and redis.sha1hex(letter) or '')
   call('PEXPIRE', event, dedupe_ms)
 end
@@ -80,12 +77,11 @@ local function put_back(member, text, kind)
 end
 -- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
 -- of a call may end so late.
-local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - 2000000) <= deadline end
+local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - SLACK) <= deadline end
 -- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)
-  local taken_at, scored, new = now / 1000000, {}, 0
-  local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)
+  local scored, new, arrivals = {}, 0, call('HINCRBY', P .. 'lease', 'sequence', 0)
   for _, event in ipairs(events) do
     local id, key = event[1], event_key(event[1])
     local fields = redis.pcall('HLEN', key)
@@ -93,7 +89,7 @@ local function enter(events, item_of)
     if fields == 0 then
       new = new + 1
       local kind, score = kind_of(id), event[3] + arrivals + new
-      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', now / 1000000)
       local scores = scored[kind] or {}
       scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
     end
@@ -102,10 +98,8 @@ local function enter(events, item_of)
     local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
     line_up(kind, unpack(scores))
     count('taken:' .. kind, #scores / 2)
-    if was_empty then
-      index(kind)
-      if running then wake('ready') end
-    end
+    index(kind)
+    if was_empty and running then wake('ready') end
   end
   call('HINCRBY', P .. 'lease', 'sequence', new)
   return new

@@ -49,8 +49,7 @@ return 1
 
 --- adopt(prefix; cursor)
 -- Makes events ready again that are in no set of the ledger, because a key was deleted. Not while a run is open.
--- cursor   of SCAN
--- Returns  the next cursor, and the events
+-- Returns  the next cursor of SCAN, and the events
 -- Atomic because an event must be in exactly one state at any instant, and a run that opens counts what is ready.
 -- include moving
 local scan = call('SCAN', cursor, 'MATCH', P .. 'event:*', 'COUNT', 200)

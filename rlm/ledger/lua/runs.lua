@@ -25,10 +25,10 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
---- write_run(prefix; token, run_id, fields: data, gone: data, wanted, why)
--- Writes what is known of the open run, and moves it to its next state, if `fields` has one.
+--- write_run(prefix; token, run_id, fields: data, gone: data, wanted)
+-- Writes what is known of the open run, and moves it to its next state, if `fields` has one. The lanes are woken if they may get a
+-- call again, or none any more.
 -- run_id   empty: only the number of workers `wanted` from now on is written, which is empty to leave it
--- why      why the lanes are woken, for they may get a call again, or none any more; empty, or if nothing was `gone`: not
 -- Returns  1; 0: it is not open, or finishing, and nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
@@ -37,11 +37,11 @@ if fenced(token) then return FENCED end
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if run_id ~= '' and (open[1] ~= run_id or open[2] == 'finishing') then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-local matters = #gone == 0
-for _, field in ipairs(gone) do matters = call('HDEL', P .. 'run', field) > 0 or matters end
+local why = fields.state == 'running' and 'running' or fields.cancelled and 'cancelled'
+for _, field in ipairs(gone) do why = call('HDEL', P .. 'run', field) > 0 and field or why end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
-if fields.state == 'running' then reset() end  -- no call there could end in time in the run before
-if why ~= '' and matters then wake(why) end
+if why == 'running' then reset() end  -- no call there could end in time in the run before
+if why then wake(why) end
 return 1
 
 --- end_run(prefix; token, run_id, fields: data, most: number)
@@ -84,10 +84,8 @@ if call('ZCARD', P .. 'due') > 0 then return -1 end
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
 local counts = call('HGETALL', P .. 'tally')
-for index = 1, #counts, 2 do
-  local field, by = counts[index], number(counts[index + 1])
-  if string.sub(field, 1, 5) ~= 'begun' then added[field] = (added[field] or 0) + by end
-end
-for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
+local function add(field, by) redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
+for place = 1, #counts, 2 do add(counts[place], number(counts[place + 1])) end
+for field, by in pairs(added) do add(field, by) end
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1

@@ -32,7 +32,7 @@ local function judge(made)
   if made.health == 'well' then
     if well_host ~= ask.host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. ask.host) end
     if (was[1] or since) and after_rest then
-      call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'failed_with')
+      call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'opened_us', 'failed_with')
       freed(made.endpoint)
       wake('well')
       answer.reopened = since and 1
@@ -51,10 +51,7 @@ local function judge(made)
     local failures = call('HINCRBY', place, 'failures', 1)
     call('HSET', place, 'failed_with', made.kind or '')
     if failures >= FAILING or since then rest = doubled(failures - FAILING) end
-    if failures == FAILING then
-      call('HSET', place, 'opened_us', now)
-      answer.opened = rest
-    end
+    if failures >= FAILING and call('HSETNX', place, 'opened_us', now) == 1 then answer.opened = rest end
   end
   if rest then
     call('HSET', place, 'rest', now + rest, 'since', now)
@@ -63,8 +60,8 @@ local function judge(made)
 end
 
 local function settle(made)
-  local id, event, endpoint, name = made.event_id, event_key(made.event_id), made.endpoint, made.event_id .. ' ' .. us(made.number)
-  local kind, to, delay_us, fields = kind_of(id), made.to, made.delay_us or 0, made.fields or {}
+  local id, endpoint, to, fields = made.event_id, made.endpoint, made.to, made.fields or {}
+  local name = id .. ' ' .. us(made.number)
   if made.counts_us then
     stamp_call(endpoint, name, now - made.counts_us)
     refresh(endpoint)
@@ -76,7 +73,7 @@ local function settle(made)
     gave_back = endpoint
     if shares then
       count('begun', -1)
-      count('begun:' .. kind, -1)
+      count('begun:' .. kind_of(id), -1)
     end
   end
   if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
@@ -88,14 +85,10 @@ local function settle(made)
   if to == 'completed' or to == 'failed' then
     retire(id, made.letter)
   elseif to == 'ready' then
-    if not made.finish then
-      call('HINCRBY', event, 'unsent', 1)
-      count('unsent:' .. kind)
-    end
     make_ready(id)
   else
-    call('HDEL', event, 'owner')
-    call('ZADD', P .. 'due', to == 'spent' and '+inf' or now + delay_us, 'later ' .. id)
+    call('HDEL', event_key(id), 'owner')
+    call('ZADD', P .. 'due', to == 'spent' and '+inf' or now + (made.delay_us or 0), 'later ' .. id)
   end
   if gave_back then freed(gave_back) end
   return 1
@@ -164,8 +157,7 @@ end
 local function head(key)  -- of what may be used now, that of the lowest rank; else what may be used next
   -- All that is open scores 0, so that the lowest rank is first.
   for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
-  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  return first[1], tonumber(first[2] or nil) or math.huge
+  return first(key)
 end
 local function preferred()  -- the open type that goes before the first, if one does
   for _, share in ipairs(shares and cjson.decode(shares) or {}) do  -- the first that has had less than its share of the run's calls
@@ -188,10 +180,10 @@ end
 local opens_at, kind, name, ready, opens_next, failing
 for _ = 1, 50 do
   local member, place, free
-  member, opens_at = head(P .. 'open')
+  opens_at, member = head(P .. 'open')
   if opens_at > now then break end
   kind = string.match((shares or most) and preferred() or member, ' (.*)')
-  place, free = head(P .. 'free:' .. kind)
+  free, place = head(P .. 'free:' .. kind)
   name, ready = place and string.match(place, ' (.*)'), try('ZRANGE', P .. 'ready:' .. kind, 0, 1)
   if free > now or #ready == 0 then  -- no event either if it holds something else
     index(kind)
@@ -236,9 +228,8 @@ local of, at = rule(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
 claims = us(math.max(now, number(record[8]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
-if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.probe) end  -- one probe at a time
+if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.timeout + SLACK) end  -- one probe at a time
 call('ZREM', P .. 'ready:' .. kind, id)
-waiting[kind] = #ready > 1
 call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
 call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
 call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)

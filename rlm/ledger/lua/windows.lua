@@ -2,7 +2,6 @@
 -- Takes slots in all of some windows, or in none, for a call that is not RLM's: the storage of `limits`, with which other
 -- programs share the windows.
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
--- name     of these slots, which no other has
 -- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
 -- Atomic because all windows give a slot, or none.
 -- include endpoints
@@ -24,10 +23,9 @@ return 0
 -- sharing  WINDOW -> the names of the endpoints of a budget; each brings its earlier calls into the budget's window
 -- gone     fields of `rules` that nothing is known of any more
 -- limits   {window, limit, in_file, record} of each; one set by hand holds until the file has another for its window
--- Returns  1
 -- Atomic because a lane must not find the new limit of one endpoint beside the old window of another's budget.
 -- include endpoints
-if token ~= '' and fenced(token) then return FENCED end
+if fenced(token) then return FENCED end
 local joins, changed = {}, {}
 local function write(field, value)
   call('HSET', P .. 'rules', field, cmsgpack.pack(value))
@@ -67,24 +65,21 @@ for endpoint in pairs(rules) do
 end
 for endpoint in pairs(changed) do refresh(endpoint) end
 for _, each in ipairs(limits) do
-  local limit, filed = 'limit ' .. each.window, 'filed ' .. each.window
-  local before_in_file = call('HGET', P .. 'rules', filed)
-  local before = call('HGET', P .. 'rules', limit) or token == '' and each.in_file or nil
+  local filed, before = unpack(call('HMGET', P .. 'rules', 'filed ' .. each.window, 'limit ' .. each.window))
+  before = before or token == '' and each.in_file or nil
   call('HSET', P .. 'endpoint:' .. each.window, 'named', each.record.name)
   -- Also by hand, for otherwise the first publication would take the file for changed.
-  if token ~= '' or not before_in_file then call('HSET', P .. 'rules', filed, each.in_file) end
-  if token == '' or before_in_file ~= each.in_file then
-    call('HSET', P .. 'rules', limit, each.limit)
+  if token ~= '' or not filed then call('HSET', P .. 'rules', 'filed ' .. each.window, each.in_file) end
+  if token == '' or filed ~= each.in_file then
+    call('HSET', P .. 'rules', 'limit ' .. each.window, each.limit)
     if before ~= each.limit then record_change(before, each.record) end
   end
 end
 call('PUBLISH', P .. 'wake:workers', 'rules')
-return 1
 
 --- set_pause(prefix; name, window, pause_us: number, by, record: data)
--- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers: its next call
--- is a probe. A hold continues, for a slot might not be free.
--- A resume of what is neither paused nor rests is not recorded.
+-- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers. A resume of what
+-- is neither paused nor rests is not recorded.
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
 -- include endpoints
 local place = P .. 'endpoint:' .. window
