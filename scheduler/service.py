@@ -150,9 +150,8 @@ class SchedulerService:
         self._led_at = now if self._led_at is None else self._led_at
         due, last = now // run.every_seconds * run.every_seconds, schedule.last_tick()
         last = self._led_at if last is None else last  # in a new installation the next tick is the first
-        if (
-            due <= last <= now + CLOCKS_SECONDS
-        ):  # if it is much later, the clock was set back, and ticks are served again
+        # If the last one is much later, the clock of Redis was set back, and ticks are served again.
+        if due <= last <= now + CLOCKS_SECONDS:
             return False
         is_over = now > due + run.window_seconds  # its run would be over when it opens
         if is_over or due - last > 1.5 * run.every_seconds:
