@@ -75,8 +75,8 @@ local function put_back(member, text, kind)
   if later then call('ZREM', P .. 'due', member) else revoke(member, text, kind) end
   make_ready(later or member)
 end
--- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
--- of a call may end so late; and what is paused until somebody resumes it, which no other moment is so far off as.
+-- Whether anything is or may get under way before the deadline: also what backs off until 2 s behind it, because the lease of a
+-- call may end so late, and what is paused until somebody resumes it, which is later than any other moment.
 local function may_go_on(deadline, opens_at, due_at)
   return math.min(opens_at, due_at - SLACK) <= deadline or call('ZCOUNT', P .. 'open', '(' .. us(FAR), '+inf') > 0
 end

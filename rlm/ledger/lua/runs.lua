@@ -1,8 +1,7 @@
 --- open_run(prefix; token, run_id, request, fields: data, types: data)
 -- Opens a run: everything unsettled of these types is carried over into it; letters retried by hand since the last one count
--- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
+-- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`). Its tick is noted.
 -- request  that it answers, if any
--- fields   of the run; of one at a tick, that is noted as served
 -- Returns  the id of the open run: this one, or another that was already open; empty: the request was withdrawn
 -- Atomic because the books of a run start from what is ready at the instant it opens, and because a request or tick that is
 --          not answered in the same step would be served twice if the conductor died.
@@ -88,9 +87,7 @@ for place = 1, #tally, 2 do
 end
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
-local function add(field, by) redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
-for _, fields in ipairs{counts, added} do
-  for field, by in pairs(fields) do add(field, by) end
-end
+for field, by in pairs(added) do counts[field] = (counts[field] or 0) + by end
+for field, by in pairs(counts) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- one that is not a number is skipped
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1
