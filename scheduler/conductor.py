@@ -278,7 +278,7 @@ class Conductor:
         store.rules.adjust(self._office.token, types, expected)
         limited = all_limited(end for kind in types for end in kind.endpoints)
         names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
-        (counts, under_way), (_, windows) = take_snapshot(store, names, ids), store.windows.look(limited)
+        counts, windows, under_way = take_snapshot(store, names, limited, ids)
         now, shortage = system_clock.monotonic(), ""
         self._short_since = min(now, self._short_since) if len(ready) < wanted else math.inf
         if now - self._short_since >= PATIENCE_SECONDS:

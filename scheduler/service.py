@@ -41,24 +41,9 @@ CLOCKS_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def last_due(now: float, every_seconds: float) -> float:
-    """Return the last multiple of `every_seconds` by the clock of Redis: the due tick, however late it is."""
-    return now // every_seconds * every_seconds
-
-
-def is_served(last_tick: float, due: float, now: float) -> bool:
-    """Return whether the tick `due` was served; `last_tick` is the last one served, all in seconds since 1970.
-
-    It may be slightly later than `now` if an earlier leader was ahead of this one. If it is much later, the clock of
-    Redis was set back, and ticks are served again.
-    """
-    return due <= last_tick <= now + CLOCKS_SECONDS
-
-
 def start_clock(every_seconds: float, redis_now: Callable[[], float], job: Callable[[], None]) -> BackgroundScheduler:
     """Start APScheduler: it calls `job` at multiples of a period by the clock of Redis, late rather than never."""
-    left = last_due(redis_now(), every_seconds) + every_seconds - redis_now()
-    first = datetime.now(UTC) + timedelta(seconds=left)
+    first = datetime.now(UTC) + timedelta(seconds=every_seconds - redis_now() % every_seconds)
     clock = BackgroundScheduler(timezone=UTC)
     options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1, "next_run_time": first}
     clock.add_job(job, "interval", seconds=every_seconds, id="tick", **options)
@@ -110,8 +95,7 @@ class SchedulerService:
             while not office.stop.graceful:
                 self.job()
                 if not office.stop.graceful:
-                    now = store.clock.now()
-                    idle = min(IDLE_SECONDS, last_due(now, every) + every - now + JOB_SECONDS)
+                    idle = min(IDLE_SECONDS, every - store.clock.now() % every + JOB_SECONDS)
                     office.stop.wait(idle if office.token else STANDBY_SECONDS)
         finally:
             self._stopped.set()
@@ -164,12 +148,13 @@ class SchedulerService:
         store, schedule, run = self._store, self._store.schedule, self._store.settings.run
         now = store.clock.now()
         self._led_at = now if self._led_at is None else self._led_at
-        due, last = last_due(now, run.every_seconds), schedule.last_tick()
+        due, last = now // run.every_seconds * run.every_seconds, schedule.last_tick()
         last = self._led_at if last is None else last  # in a new installation the next tick is the first
-        if is_served(last, due, now):
+        # If the last one is much later, the clock of Redis was set back, and ticks are served again.
+        if due <= last <= now + CLOCKS_SECONDS:
             return False
         is_over = now > due + run.window_seconds  # its run would be over when it opens
-        if is_over or due - last_due(last, run.every_seconds) > 1.5 * run.every_seconds:
+        if is_over or due - last > 1.5 * run.every_seconds:
             told = "Ticks were missed since %s: no scheduler conducted, Redis was away, or a run was open"
             log.warning(told, isoformat(last), extra={"action": "miss_ticks"})
         crash_point("tick.due")

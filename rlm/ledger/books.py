@@ -12,7 +12,7 @@ import msgspec
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
-from rlm.core.endpoint import Endpoint, address_of, all_limited, in_force
+from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
@@ -94,15 +94,24 @@ def books(store: Store, types: Sequence[str] = ()) -> Books:
 
 @translated()
 def take_snapshot(
-    store: Store, types: Sequence[str], worker_ids: Sequence[str]
-) -> tuple[Mapping[str, Counts], tuple[Underway, ...]]:
-    """Read at one instant the events by type, and the calls under way of the named workers."""
-    counts = store.ledger.count_commands(types)
+    store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
+) -> tuple[Mapping[str, Counts], Mapping[str, WindowState], tuple[Underway, ...]]:
+    """Read at one instant the events by type, the windows by name, and the calls under way of the named workers.
+
+    Otherwise a call that begins in between would wait, and have its slot.
+    """
+    counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    now_us, *replies = batch(store.client, [("TIME",), *counts, *calls], transaction=True)
-    lanes = [lane for notes in replies[len(counts) :] for lane in lanes_of(notes)]
-    return store.ledger.read_counts(replies[: len(counts)], types), tuple(
-        Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS) for lane in lanes
+    now_us, *replies = batch(store.client, [("TIME",), *counts, *windows, *calls], transaction=True)
+    end = len(counts) + len(windows)
+    lanes = [lane for notes in replies[end:] for lane in lanes_of(notes)]
+    return (
+        store.ledger.read_counts(replies[: len(counts)], types),
+        store.windows.read(replies[len(counts) : end], limited, now_us),
+        tuple(
+            Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
+            for lane in lanes
+        ),
     )
 
 

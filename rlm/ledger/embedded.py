@@ -130,7 +130,10 @@ class EmbeddedServer:
                 raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
             is_ours = self._start() or is_ours
             with suppress(redis.RedisError):  # not there yet, or still reading
-                return bool(client.ping())
+                client.ping()
+                if is_ours and self._lease and client.hget(self._lease, "parted") != self._parted():
+                    client.hdel(self._lease, "parted")  # its data is that of an earlier stop: it was restored
+                return True
             return False
 
         claim_directory(self._directory)
@@ -168,6 +171,8 @@ class EmbeddedServer:
                 server: Any = client.info("server")["run_id"]
                 if client.hget(self._lease, "server") == server.encode():
                     client.hset(self._lease, "parted", server)
+                    os.write(descriptor := self._open("parted"), server.encode())
+                    os.close(descriptor)
             client.shutdown()
         self._await(lambda: not running(self._directory), "does not stop")
         if self._child is not None:
@@ -175,6 +180,11 @@ class EmbeddedServer:
         self._socket.unlink(missing_ok=True)
         if self._socket.parent != self._directory:
             self._socket.parent.rmdir()
+
+    def _parted(self) -> bytes:
+        """Return the run id of the server that was stopped in order last, as a file beside its data has it."""
+        with open(self._open("parted"), "rb") as file:  # noqa: PTH123  # it is open
+            return file.read()
 
     def _await(self, is_done: Callable[[], bool], trouble: str) -> None:
         deadline = system_clock.monotonic() + WAIT_SECONDS

@@ -6,6 +6,7 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
@@ -42,16 +43,26 @@ class Windows(Part):
     @translated()
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        read: list[Command] = [("TIME",), ("HGET", self._keys.lease, "doubted_us")]
+        now_us, *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
+        return now_us, self.read(replies, limited, now_us)
+
+    def commands(self, limited: Sequence[Limited]) -> list[Command]:
+        """Return the commands whose replies `read` reads."""
+        read: list[Command] = [("HGET", self._keys.lease, "doubted_us")]
         for each in limited:
             most = max(rule.amount for rule in each.limit.rules)
             read.append(("HMGET", self._keys.endpoint(each.window_id), *_FIELDS))
             read.append(("ZREVRANGE", self._keys.window(each.window_id), 0, most - 1, "WITHSCORES"))
-        now_us, doubted, *replies = self._batch(read, transaction=True)
+        return read
+
+    @translated()
+    def read(self, replies: Sequence[Any], limited: Sequence[Limited], now_us: int) -> dict[str, WindowState]:
+        """Read the replies to `commands`: each window by name."""
+        doubted, *windows = replies
         doubted_us = reading(whole, doubted, self._keys.lease, 0)
-        return now_us, {
+        return {
             each.name: self._state(each, fields, slots, doubted_us, now_us)
-            for each, fields, slots in zip(limited, replies[::2], replies[1::2], strict=True)
+            for each, fields, slots in zip(limited, windows[::2], windows[1::2], strict=True)
         }
 
     def _state(

@@ -30,7 +30,7 @@ def test_events_are_counted_where_they_are(store):
 
     assert found == {TYPE: Counts(1, 1, 1, 1), OTHER_TYPE: Counts(backoff=1), "NONE": Counts()}
     assert (found[TYPE].unsettled, found[TYPE].open) == (4, 3)
-    assert take_snapshot(store, [TYPE], [])[0] == {TYPE: found[TYPE]}
+    assert take_snapshot(store, [TYPE], [], [])[0] == {TYPE: found[TYPE]}
 
 
 def test_the_books_balance_wherever_events_are(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -247,6 +248,24 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
 
         os.kill(store.client.info("server")["process_id"], signal.SIGKILL)
         assert "another server" in wait_until(lambda: _why(store), message="another server runs")
+
+
+def test_a_backup_of_a_server_that_was_stopped_in_order_is_doubted(tmp_path):
+    """Calls were made since; its own note of the stop says nothing of them."""
+    file = tmp_path / "rlm.toml"
+    file.write_text("")
+    settings = load_settings(file, {})
+    data, backup = settings.data_dir / "appendonlydir", tmp_path / "backup"
+    with Store(settings, keeps_server=True) as store:
+        store.leases.contend("one", LONG)
+    shutil.copytree(data, backup)
+    with Store(settings, keeps_server=True) as store:
+        assert store.leases.contend("one", LONG).why == ""
+    shutil.rmtree(data)
+    shutil.copytree(backup, data)
+
+    with Store(settings, keeps_server=True) as store:
+        assert "another server" in store.leases.contend("one", LONG).why
 
 
 def _why(store):
