@@ -35,7 +35,7 @@ local function note_call(run_id, made, record, fields)
     local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
     local window = windows_of(endpoint)[1]
     call('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
-      window and window.id or '-', us(made.stamp), finish, made.took_ms or '0', us(age_ms), id, us(made.number)}, ' '))
+      window and window.id or '-', us(number(made.stamp)), finish, made.took_ms or '0', us(age_ms), id, us(number(made.number))}, ' '))
   end
   count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)
   if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
@@ -62,7 +62,7 @@ end
 local function revoke(id, text, kind)
   local record = claimed(id)
   call('ZREM', P .. 'due', id)
-  if not (record and record.owner and record.endpoint) then return end
+  if not (record and record.owner and record.endpoint and record.claims) then return end
   local run_id, attempt, endpoint = call('HGET', P .. 'run', 'run_id') or '', number(record.attempt) + 1, record.endpoint
   stamp_call(endpoint, id .. ' ' .. record.claims, now)
   refresh(endpoint)
