@@ -547,13 +547,16 @@ def test_an_answer_never_ends_the_rest_that_a_server_asked_for(world):
     assert world.lane(8).ask().wait > 19_000_000
 
 
-def test_a_refusal_without_a_time_rests_one_period(world):
-    world.start(kind("A", endpoint("a", "100 per 7 seconds")), events=9)
+@pytest.mark.parametrize(
+    ("limit", "rested"), [("100 per 7 seconds", 7_000_000), ("900/day; 9 per 2 seconds", 2_050_000)]
+)
+def test_a_refusal_without_a_time_rests_its_shortest_period(world, limit, rested):
+    world.start(kind("A", endpoint("a", limit)), events=9)
     lane = world.lane()
 
     reply = lane.ask(throttled(lane.call(), asked_us=-1))
 
-    assert reply.rested == 7_000_000
+    assert reply.rested == rested
 
 
 def test_refusals_in_a_row_rest_longer_even_if_the_server_asks_for_nothing(world):

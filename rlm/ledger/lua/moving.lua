@@ -35,7 +35,7 @@ local function note_call(run_id, made, record, fields)
     local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
     local window = windows_of(endpoint)[1]
     call('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
-      window and window.id or '-', us(number(made.stamp)), finish, made.took_ms or '0', us(age_ms), id, us(number(made.number))}, ' '))
+      window and window.id or '-', us(made.stamp), finish, made.took_ms or '0', us(age_ms), id, us(made.number)}, ' '))
   end
   count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)
   if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
@@ -67,7 +67,7 @@ local function revoke(id, text, kind)
   stamp_call(endpoint, id .. ' ' .. record.claims, now)
   refresh(endpoint)
   local entry = cjson.encode{run_id, attempt, endpoint, 'unknown', text, cjson.null, string.match(record.owner, '^[^: ]*')}
-  note_call(run_id, {event_id = id, number = record.claims, endpoint = endpoint, stamp = record.stamp, sent = true,
+  note_call(run_id, {event_id = id, number = number(record.claims), endpoint = endpoint, stamp = number(record.stamp), sent = true,
     finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, {'attempt', attempt})
 end
 local function put_back(member, text, kind)

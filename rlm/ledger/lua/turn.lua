@@ -43,7 +43,7 @@ local function judge(made)
   local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 30)) end
   if made.health == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
-    rest = math.max(wanted < 0 and longest or wanted, refusals > 1 and doubled(refusals - 2) or 0)
+    rest = math.max(wanted < 0 and math.min(longest, window.rules[1][2]) or wanted, refusals > 1 and doubled(refusals - 2) or 0)
     if after_rest then answer.rested = rest else rest = math.max(rest, number(was[4]) - now) end
   elseif made.health and after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
