@@ -21,8 +21,10 @@ from limits.storage import MovingWindowSupport, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from msgspec.structs import replace
 
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited
 from rlm.core.errors import StoreError
+from rlm.delivery.lane import LEAST_GUARD_SECONDS, LEAVING_SHARE
 from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.rules import read_rules
@@ -66,6 +68,7 @@ class WindowStorage(Storage, MovingWindowSupport):
         self._client = make_client(check_redis_url(f"{url}?{urlencode(parameters)}" if parameters else url))
         store: Any = SimpleNamespace(client=self._client, keys=self._keys)
         self._windows = Windows(store, guard_seconds)
+        self._leaving_seconds = LEAVING_SHARE * (guard_seconds or LEAST_GUARD_SECONDS)
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -73,8 +76,13 @@ class WindowStorage(Storage, MovingWindowSupport):
         return StoreError
 
     def acquire_entry(self, key: str, limit: int, expiry: float, amount: int = 1) -> bool:
-        """Take slots; return whether there were so many."""
-        return self._windows.take(self._endpoint(key, limit, expiry), amount) == 0.0
+        """Take slots; return whether there were so many, and the answer left enough of the guard for the call.
+
+        The slots of a late answer stay taken.
+        """
+        endpoint, asked_at = self._endpoint(key, limit, expiry), system_clock.monotonic()
+        is_taken = self._windows.take(endpoint, amount) == 0.0
+        return is_taken and system_clock.monotonic() <= asked_at + self._leaving_seconds
 
     def get_moving_window(self, key: str, limit: int, expiry: float) -> tuple[float, int]:
         """Return the start of the window that ends when the next slot is free, and how many slots are not free."""

@@ -18,8 +18,9 @@ from rlm.processes.signals import StopSignals
 
 #: Seconds between two attempts of a command to take the lease.
 CAMPAIGN_SECONDS = 0.2
-#: Seconds after which a standby may take the lease of a silent scheduler.
-LEASE_SECONDS = 3.0
+#: Seconds after which a standby may take the lease of a silent scheduler; where Redis is far away as many answers of it
+#: as a look and its pause take twice, but not more than the longest.
+LEASE_SECONDS, LEASE_ANSWERS, LONGEST_LEASE_SECONDS = 3.0, 120, 30.0
 #: Minimum seconds between two renewals.
 RENEW_SECONDS = 0.75
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed.
@@ -46,6 +47,7 @@ class Office:
         self.watch = Watch(store, lambda _there: bool(self.token))
         self.stop = stop
         self._renewed_at = self._fit_at = float("-inf")
+        self._lease_seconds = LEASE_SECONDS
 
     def campaign(self) -> bool:
         """Take the lease if it is free, or extend ours; return whether we hold it."""
@@ -53,7 +55,8 @@ class Office:
         if self.token and now - self._renewed_at < RENEW_SECONDS and not self.store.clock.doubts[1]:
             return True
         led, before = self.token, self.standing
-        self.standing = self.store.leases.contend(self.owner, LEASE_SECONDS)
+        # Another's lease never lasts longer than what is asked for, so who stands by asks for the longest.
+        self.standing = self._contend(self._lease_seconds if led else LONGEST_LEASE_SECONDS)
         self.token, self._renewed_at = self.standing.token, now
         if self.token:
             if not led:
@@ -61,10 +64,20 @@ class Office:
             if self.standing.why:
                 told = "%s. Each endpoint is held for its longest period, once"
                 log.warning(told, capital(self.standing.why), extra={"action": "hold_endpoints"})
+            if not led:
+                self._contend(self._lease_seconds)
         elif before is None or before.holder != self.standing.holder:
             why = kept_apart(self.store, self.standing) or f"{self.standing.holder} conducts"
             log.info("Scheduler %s stands by: %s", self.owner, why, extra={"action": "stand_by"})
         return bool(self.token)
+
+    def _contend(self, seconds: float) -> Standing:
+        """Ask for the lease; note for how long to ask next."""
+        asked_at = system_clock.monotonic()
+        standing = self.store.leases.contend(self.owner, seconds)
+        needed = LEASE_ANSWERS * (system_clock.monotonic() - asked_at)
+        self._lease_seconds = min(max(LEASE_SECONDS, needed), LONGEST_LEASE_SECONDS)
+        return standing
 
     def take(self, seconds: float) -> None:
         """Take the lease for a command; wait up to `seconds` for one that a dead scheduler left. Then watch.
@@ -103,7 +116,7 @@ class Office:
             self.store.leases.release(self.owner)
             self.store.processes.wake("scheduler")
         except StoreError as error:
-            log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})
+            log.info("The lease runs out in %.0f s: %s", self._lease_seconds, error, extra={"action": "release_lease"})
 
     def check_fit(self) -> str:
         """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""

@@ -76,23 +76,30 @@ class Leases(Part):
     def __init__(self, store: Access) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
-        self._seen_apart = float("-inf")  # when a process with other types or URLs was seen last
+        #: The types and URLs in force, as last read, and when a process was seen last that has others than this one.
+        self._in_force, self._seen_apart = "", float("-inf")
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
         """Take or renew the lease for `ttl_seconds`; return who holds it. Doubt Redis if there is a reason.
 
-        Whoever has other types or URLs than those in force takes it only once all who have these are gone.
+        Whoever has other types or URLs than those in force takes it only once all who have these are gone. As long as
+        it remembers them it asks for no time at all, because a Redis that came back empty does not know of them.
         """
-        standing = self._acquire(owner, ttl_seconds)
-        if not standing.apart:
+        is_aside = system_clock.monotonic() < self._seen_apart + ALONE_SECONDS
+        standing = self._acquire(owner, 0.0 if is_aside else ttl_seconds)
+        if standing.token:
+            return standing
+        in_lease = standing.apart or text(self._ask("HGET", self._keys.lease, "apart") or b"")
+        self._in_force = in_lease or self._in_force
+        if self._in_force in {"", self._apart}:
             return standing
         others = (process for role in Role for process in Processes(self._store).alive(role))
-        other = next((process.id for process in others if process.apart == standing.apart), "")
+        other = next((process.id for process in others if process.apart == self._in_force), "")
         if other:
             self._seen_apart = system_clock.monotonic()
         gone_seconds = min(standing.idle_us / MICROSECONDS, system_clock.monotonic() - self._seen_apart)
         if gone_seconds >= ALONE_SECONDS:
-            return replace(self._acquire(owner, ttl_seconds, gone=standing.apart), why=standing.why)
+            return replace(self._acquire(owner, ttl_seconds, gone=self._in_force), why=standing.why)
         return replace(standing, apart_seconds=ALONE_SECONDS - max(0.0, gone_seconds), other=other)
 
     def _acquire(self, owner: str, ttl_seconds: float, gone: str = "") -> Standing:

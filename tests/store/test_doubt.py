@@ -233,6 +233,27 @@ def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force
     other.client.close()
 
 
+def test_another_configuration_does_not_lead_in_a_redis_that_came_back_empty(one, settings, monkeypatch):
+    """It remembers who led, for half a minute; one with the same types may lead at once."""
+    theirs = Process("theirs", 1, "host", 1.0, apart=apart_of(settings.event_types), file="/etc/rlm.toml")
+    other, standby = differing(settings), Store(settings, settings.redis.url)
+    one.processes.announce(Role.SCHEDULER, theirs)
+    one.processes.announce(Role.SCHEDULER, replace(theirs, id="other", apart=apart_of(other.settings.event_types)))
+    assert not other.leases.contend("other", LONG).token
+    assert not standby.leases.contend("standby", LONG).token
+
+    one.client.delete(one.keys.lease, one.keys.processes)
+
+    assert not other.leases.contend("other", LONG).token
+    assert standby.leases.contend("standby", LONG).token
+    one.client.delete(one.keys.lease, one.keys.processes)
+    with monkeypatch.context() as patch:
+        patch.setattr(system_clock, "monotonic", lambda: time.monotonic() + ALONE_SECONDS)
+        assert other.leases.contend("other", LONG).token
+    other.client.close()
+    standby.client.close()
+
+
 def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
     """Its successor is adopted; that of one that was killed is doubted."""
     file = tmp_path / "rlm.toml"

@@ -7,6 +7,7 @@ import time
 import limits
 import pytest
 
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import EventType
 from rlm.core.errors import StoreUnreachableError
 from rlm.limits_storage import MovingWindowRateLimiter, storage_from_string
@@ -101,6 +102,20 @@ def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
 
     store.client.hset(store.keys.lease, "server", "another")
     assert not limiter.hit(ITEM, URL)
+
+
+@pytest.mark.parametrize(
+    ("guard", "late", "hits"), [(0.5, 0.15, True), (0.5, 0.25, False), (0, 0.35, True), (0, 0.45, False)]
+)
+def test_a_slot_of_which_redis_tells_late_is_no_leave_to_call(store, monkeypatch, guard, late, hits):
+    """Its stamp would be too old when the API reads the call; it stays taken."""
+    storage = storage_from_string(uri_of(store).replace(f"guard={GUARD}", f"guard={guard}"))
+    take, ahead = storage._windows.take, []
+    monkeypatch.setattr(type(system_clock), "monotonic", lambda _self: sum(ahead))
+    monkeypatch.setattr(storage._windows, "take", lambda *asked: (take(*asked), ahead.append(late))[0])
+
+    assert MovingWindowRateLimiter(storage).hit(ITEM, URL) == hits
+    assert len(stamps(store, make_endpoint())) == 1
 
 
 def test_without_redis_no_slot_is_taken_for_granted(tmp_path):

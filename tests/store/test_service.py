@@ -63,6 +63,27 @@ def test_a_tick_at_which_redis_fails_is_served_later_and_once(service, store, at
     assert sum(store.intake.lengths()) == 1
 
 
+@pytest.mark.parametrize(("answer_seconds", "lasts"), [(0.0, 3), (0.16, 19.2), (0.3, 30)])
+def test_a_lease_lasts_for_a_look_at_a_redis_that_is_far_away(store, monkeypatch, answer_seconds, lasts):
+    """At one that is near it ends soon after its holder dies. No stand-by cuts it short."""
+    moment, contend, asked = [0.0], store.leases.contend, []
+
+    def contend_slowly(owner, seconds):
+        asked.append(seconds)
+        moment[0] += answer_seconds
+        return contend(owner, seconds)
+
+    monkeypatch.setattr(store.leases, "contend", contend_slowly)
+    monkeypatch.setattr(type(system_clock), "monotonic", lambda _self: moment[0])
+    leader, standby = (Office(store, None, allow_volatile=True) for _ in range(2))
+
+    assert leader.campaign()
+    assert not standby.campaign()
+
+    assert asked == pytest.approx([30, lasts, 30])
+    assert store.leases.read().left_seconds == pytest.approx(lasts, abs=1)
+
+
 class Stopping:
     """The signals of a process that is told to stop just after it has looked for the first time."""
 
