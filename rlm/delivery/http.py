@@ -26,6 +26,7 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.errors import RLMError
+from rlm.core.item import BadItemError, Reason
 from rlm.settings.secrets import resolve
 
 #: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
@@ -96,13 +97,22 @@ def _line(text: str) -> bytes:
 
 
 def render(endpoint: Endpoint, request: Request) -> bytes:
-    """Return a request as it is sent; raise a ValueError, which quotes nothing, if HTTP does not allow it."""
+    """Return a request as it is sent.
+
+    Raises:
+        BadItemError: the event was damaged in the ledger.
+        ValueError: HTTP does not allow a header, which may be a secret, so it is not quoted.
+    """
     try:
-        head = _head(endpoint.url, *endpoint.headers.items()) + _line(f"Idempotency-Key: {request.event_id}")
-        msgspec.json.decode(request.item)  # the ledger may have been damaged
+        head = _head(endpoint.url, *endpoint.headers.items())
+    except ValueError:
+        raise ValueError("a header is not what HTTP allows") from None
+    try:
+        head += _line(f"Idempotency-Key: {request.event_id}")
+        msgspec.json.decode(request.item)
         body = msgspec.json.encode(request)
-    except ValueError:  # about a header, which may be a secret, or the event
-        raise ValueError("a header or the event is not what HTTP allows") from None
+    except ValueError:
+        raise BadItemError(Reason.BAD_VALUE, "the event was damaged in the ledger") from None
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 

@@ -22,8 +22,9 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import FAILING, Endpoint
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
+from rlm.core.item import BadItemError
 from rlm.delivery.http import BrokenAnswerError, Connection, Connections, Request, UnreachableError, render
-from rlm.delivery.outcome import Kind, Outcome, failure_of, outcome_of, settlement_of, unsent
+from rlm.delivery.outcome import Kind, Outcome, damaged, failure_of, outcome_of, settlement_of, unsent
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -340,6 +341,8 @@ class Lane:
                 claim, leaves_from, is_late = restamped, sent_at, False
             answer = connection.receive(gives_up_at)
             outcome = outcome_of(answer, endpoint, system_clock.monotonic() - sent_at)
+        except BadItemError as flaw:
+            return damaged(claim, flaw, self._clock.now())
         except (OSError, ValueError, BrokenAnswerError) as error:
             outcome = failure_of(error, system_clock.monotonic() - sent_at if is_sent else None)
         crash_point("worker.answered")

@@ -18,7 +18,7 @@ from rlm.core.call import CallEnd, Heard, backoff_seconds
 from rlm.core.clock import system_clock
 from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
-from rlm.core.item import Reason, encode_letter
+from rlm.core.item import BadItemError, Reason, encode_letter
 from rlm.delivery.http import Answer, BrokenAnswerError, UnreachableError
 from rlm.ledger.turns import Claim, Settlement
 from rlm.ledger.values import MICROSECONDS
@@ -233,6 +233,13 @@ def _spent(made: Settlement, claim: Claim, outcome: Outcome, retry: RetrySetting
 def unsent(claim: Claim) -> Settlement:
     """Return the settlement of a call that was not made: its slot is given back, and its event waits again."""
     return Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "ready")
+
+
+def damaged(claim: Claim, flaw: BadItemError, now: float) -> Settlement:
+    """Return the settlement of an event that cannot be sent: a dead letter. That says nothing of its endpoint."""
+    facts = {"run_id": claim.run_id, "event": claim.event_id}
+    letter = encode_letter(claim.item, flaw.reason, flaw.detail, failed_at=now, **facts).decode()
+    return replace(unsent(claim), to="failed", letter=letter)
 
 
 def _letter(claim: Claim, reason: Reason, detail: str, now: float) -> str:

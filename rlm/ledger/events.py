@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from rlm.core.errors import StoreGarbledError
 from rlm.core.item import Counts, Reason, encode_letter, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import text, translated
@@ -106,7 +108,9 @@ class Recovery(Part):
 
         Unless it `died`, no death is counted, because it was ended with all others and not killed by an event.
         """
-        ids = [call.event_id for call in lanes_of(self._hgetall(self._keys.held(worker_id)))]
+        ids: list[str] = []
+        with suppress(StoreGarbledError):  # its claims come back when their leases end
+            ids = [call.event_id for call in lanes_of(self._hgetall(self._keys.held(worker_id)))]
         run_id = text(self._ask("HGET", self._keys.run, "run_id") or b"") or None
         letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)
         named = {"failed": self._keys.failed, "dedupe_ms": self._dedupe_ms, "letters": letters}

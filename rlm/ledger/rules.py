@@ -30,7 +30,7 @@ _AT_ONCE = 50
 
 
 class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A window and its rules, as scripts read them: [calls, period and guard in microseconds].
+    """A window and its rules, as scripts read them: [calls, period and guard in microseconds], the shortest first.
 
     `keep` is the longest span, `longest` that for which it is held after a doubt; `charged`: a rule is not held.
     """
@@ -45,6 +45,7 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, limited: Limited, guard_seconds: float) -> WindowRules:
         """Return the window of an endpoint or a budget with its limit."""
         rules = [[rule.amount, us_of(rule.seconds + guard_seconds)] for rule in limited.limit.rules]
+        rules.sort(key=lambda rule: rule[1])
         spans = [rule.seconds for rule in limited.limit.rules if rule.seconds <= LONGEST_HOLD_SECONDS]
         keep, longest = (us_of(span + guard_seconds) for span in (limited.limit.longest_seconds, max(spans, default=0)))
         return cls(limited.window_id, keep, longest if spans else 0, rules, len(spans) < len(rules))

@@ -62,7 +62,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     sent: bool = False  #: it was, or may have been sent; otherwise its slot is given back
     finish: CallEnd | None = None  #: how it ended, for the log and the trail; None if no call was made
     health: str = ""  #: "well": the endpoint answered as it should; or its "failure" or "refusal"
-    asked_us: int = 0  #: the rest that it asked for; negative: as long as its longest period
+    asked_us: int = 0  #: the rest that it asked for; negative: as long as its shortest period
     unconnected: bool = False  #: no connection could be opened
     counts_us: int | None = None  #: how long ago the slot must count from, because the API may have read it so late
     delay_us: int = 0  #: of a back-off

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec.structs import replace
 
 from rlm.core.errors import StoreError
 from rlm.delivery.run_end import make_record
@@ -223,7 +224,49 @@ def test_a_key_that_holds_no_event_is_given_as_an_event_without_an_item(world):
     call = lane.call()
 
     assert (call.event_id, call.item) == ("i1:A", b"")
-    assert lane.call(dead(call)).event_id == "i2:A"
+    assert lane.call(replace(unsent(call), to="failed", letter="{}")).event_id == "i2:A"
+    assert (world.place("i1:A"), world.tally()["failed:A"]) == ("failed", 1)
+
+
+def test_longest_queue_first_passes_over_a_type_whose_queue_holds_something_else(world):
+    world.start(kind("A", priority=2), kind("B"), most="1")
+    world.client.delete(world.keys.ready("A"))
+    world.client.set(world.keys.ready("A"), "rubbish")
+
+    assert world.lane().call().endpoint == "b"
+
+
+def test_what_a_worker_holds_is_dropped_if_it_is_something_else(world):
+    world.start(kind("A"))
+    lane = world.lane()
+    for use in (lambda: world.store.recovery.reap(lane.worker), lane.call):
+        world.client.delete(world.keys.held(lane.worker))
+        world.client.set(world.keys.held(lane.worker), "rubbish")
+        use()
+
+
+def test_an_overdue_event_whose_fields_hold_something_else_waits_again(world):
+    world.start(kind("A"), events=1)
+    call = world.lane().call()
+    rubbish = dict.fromkeys(("claims", "stamp", "tries", "runs"), "x")
+    world.client.hset(world.keys.event(call.event_id), mapping=rubbish)
+    world.client.zadd(world.keys.due, {call.event_id: 1})
+
+    assert world.lane(2).call().event_id == call.event_id
+
+
+def test_a_dead_letter_that_cannot_be_written_changes_nothing(world):
+    a = endpoint("a")
+    world.start(kind("A", a))
+    lane = world.lane()
+    call = lane.call()
+    world.client.set(world.keys.failed, "rubbish")
+
+    with pytest.raises(StoreError):
+        lane.ask(dead(call, health="failure"))
+
+    assert "failures" not in world.health(a)
+    assert world.client.xlen(world.keys.calls) == 0
 
 
 # 1
@@ -504,13 +547,16 @@ def test_an_answer_never_ends_the_rest_that_a_server_asked_for(world):
     assert world.lane(8).ask().wait > 19_000_000
 
 
-def test_a_refusal_without_a_time_rests_one_period(world):
-    world.start(kind("A", endpoint("a", "100 per 7 seconds")), events=9)
+@pytest.mark.parametrize(
+    ("limit", "rested"), [("100 per 7 seconds", 7_000_000), ("900/day; 9 per 2 seconds", 2_050_000)]
+)
+def test_a_refusal_without_a_time_rests_its_shortest_period(world, limit, rested):
+    world.start(kind("A", endpoint("a", limit)), events=9)
     lane = world.lane()
 
     reply = lane.ask(throttled(lane.call(), asked_us=-1))
 
-    assert reply.rested == 7_000_000
+    assert reply.rested == rested
 
 
 def test_refusals_in_a_row_rest_longer_even_if_the_server_asks_for_nothing(world):

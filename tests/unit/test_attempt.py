@@ -149,6 +149,13 @@ def test_so_is_one_that_no_longer_fits_before_the_deadline_once_it_is_connected(
     assert (scene.sent, scene.put_back_to) == ([], ["http://a:1"])
 
 
+def test_a_damaged_event_is_a_dead_letter_that_says_nothing_of_its_endpoint(scene):
+    settlement = scene.make(item=b"")
+
+    assert (settlement.to, settlement.sent, settlement.health, scene.sent) == ("failed", False, "", [])
+    assert "damaged in the ledger" in settlement.letter
+
+
 @pytest.mark.parametrize("step", ["connect", "receive"])
 def test_after_a_fault_its_slot_counts_from_now_and_an_attempt_is_spent(scene, step):
     """Otherwise a fault in reading answers would call an endpoint as fast as lanes can."""

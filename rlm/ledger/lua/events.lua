@@ -5,7 +5,7 @@
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
 -- include moving
 local taken, apart = 0, 0
-for _, value in ipairs(call('HVALS', P .. 'held:' .. worker)) do
+for _, value in ipairs(try('HVALS', P .. 'held:' .. worker)) do
   local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
   local record = id and claimed(id)
   if record and record.claims == claims and string.match(record.owner or '', '^%S+') == worker then

@@ -62,12 +62,12 @@ end
 local function revoke(id, text, kind)
   local record = claimed(id)
   call('ZREM', P .. 'due', id)
-  if not (record and record.owner and record.endpoint) then return end
+  if not (record and record.owner and record.endpoint and record.claims) then return end
   local run_id, attempt, endpoint = call('HGET', P .. 'run', 'run_id') or '', number(record.attempt) + 1, record.endpoint
   stamp_call(endpoint, id .. ' ' .. record.claims, now)
   refresh(endpoint)
   local entry = cjson.encode{run_id, attempt, endpoint, 'unknown', text, cjson.null, string.match(record.owner, '^[^: ]*')}
-  note_call(run_id, {event_id = id, number = record.claims, endpoint = endpoint, stamp = record.stamp, sent = true,
+  note_call(run_id, {event_id = id, number = number(record.claims), endpoint = endpoint, stamp = number(record.stamp), sent = true,
     finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, {'attempt', attempt})
 end
 local function put_back(member, text, kind)

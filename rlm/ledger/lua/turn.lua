@@ -43,7 +43,7 @@ local function judge(made)
   local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 30)) end
   if made.health == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
-    rest = math.max(wanted < 0 and longest or wanted, refusals > 1 and doubled(refusals - 2) or 0)
+    rest = math.max(wanted < 0 and math.min(longest, window.rules[1][2]) or wanted, refusals > 1 and doubled(refusals - 2) or 0)
     if after_rest then answer.rested = rest else rest = math.max(rest, number(was[4]) - now) end
   elseif made.health and after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
@@ -68,13 +68,11 @@ local function settle(made)
   end
   local record = owned(id, made.number)
   if not record then return 0 end
+  if made.letter then call('LLEN', failed) end  -- if that is no list, it fails before anything is written
   if not made.sent then
     for _, window in ipairs(windows_of(endpoint)) do try('ZREM', P .. 'window:' .. window.id, name) end
     gave_back = endpoint
-    if shares then
-      count('begun', -1)
-      count('begun:' .. kind_of(id), -1)
-    end
+    for _, what in ipairs(shares and {'begun', 'begun:' .. kind_of(id)} or {}) do count(what, -1) end
   end
   if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
     answer.elsewhere = 1
@@ -106,13 +104,14 @@ end
 local function give(id, claims, endpoint, stamp, record)
   local terms = terms_of(endpoint, kind_of(id)) or {'', 0, 0}
   answer.call = {event_id = id, number = claims, endpoint = endpoint, stamp = stamp, run_id = run_id, deadline_us = deadline,
-    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = record[3] or 0,
-    tries = record[5] == run_id and record[4] or 0, runs = record[6] or 0, worker_id = ask.worker}
+    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = number(record[3]),
+    tries = record[5] == run_id and number(record[4]) or 0, runs = number(record[6]), worker_id = ask.worker}
   return {cmsgpack.pack(answer), record[2] or ''}
 end
 
 -- The same ask repeats its answer, an older one does nothing, and a newer one gives back unsent what it did not settle.
-local last = call('HGET', held, ask.lane) or '0'
+local last = try('HGET', held, ask.lane) or '0'
+if last.err then last = call('DEL', held) and '0' end  -- its claims come back when their leases end
 local last_n, claims, endpoint, stamp, event = string.match(last, '^(%d+) (%d+) (%S+) (%d+) (.*)$')
 last_n, claims = number(last_n or last), number(claims)
 if ask.n < last_n then
@@ -167,7 +166,7 @@ local function preferred()  -- the open type that goes before the first, if one 
   end
   local longest, length = nil, 0  -- of the first that are open
   for _, member in ipairs(most and call('ZRANGEBYSCORE', P .. 'open', 0, 0, 'LIMIT', 0, 50) or {}) do
-    local ready = call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))
+    local ready = number(try('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)')))
     if ready > length then longest, length = member, ready end
   end
   return longest
@@ -234,10 +233,7 @@ call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
 call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
 call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)
 if not first_release_at then call('HSET', P .. 'run', 'first_release_at', now / 1000000) end
-if shares then
-  count('begun')
-  count('begun:' .. kind)
-end
+for _, what in ipairs(shares and {'begun', 'begun:' .. kind} or {}) do count(what) end
 if opens_next > now then
   refresh(name, opens_next)
 elseif #ready == 1 then  -- otherwise nothing changes in the index
