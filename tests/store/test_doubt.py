@@ -274,12 +274,13 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
         assert "another server" in wait_until(lambda: _why(store), message="another server runs")
 
 
-def test_a_backup_of_a_server_that_was_stopped_in_order_is_doubted(tmp_path):
+@pytest.mark.parametrize("part", ["", "appendonlydir"])
+def test_a_backup_of_a_server_that_was_stopped_in_order_is_doubted(tmp_path, part):
     """Calls were made since; its own note of the stop says nothing of them."""
     file = tmp_path / "rlm.toml"
     file.write_text("")
     settings = load_settings(file, {})
-    data, backup = settings.data_dir / "appendonlydir", tmp_path / "backup"
+    data, backup = settings.data_dir / part, tmp_path / "backup"
     with Store(settings, keeps_server=True) as store:
         store.leases.contend("one", LONG)
     shutil.copytree(data, backup)
