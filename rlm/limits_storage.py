@@ -27,9 +27,10 @@ from rlm.core.errors import StoreError
 from rlm.delivery.lane import LEAST_GUARD_SECONDS, LEAVING_SHARE
 from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
 from rlm.ledger.keys import Keys
+from rlm.ledger.leases import Leases
 from rlm.ledger.rules import read_rules
 from rlm.ledger.scripts import ask
-from rlm.ledger.values import MICROSECONDS
+from rlm.ledger.values import MICROSECONDS, RedisClock
 from rlm.ledger.windows import Windows
 from rlm.settings.model import QueueSettings, RedisSettings, RunSettings, check_endpoint_url, check_redis_url
 
@@ -66,8 +67,9 @@ class WindowStorage(Storage, MovingWindowSupport):
         self._keys = Keys(parameters.pop("prefix", RedisSettings().prefix), QueueSettings())
         guard_seconds = float(parameters.pop("guard", RunSettings().guard_seconds))
         self._client = make_client(check_redis_url(f"{url}?{urlencode(parameters)}" if parameters else url))
-        store: Any = SimpleNamespace(client=self._client, keys=self._keys)
-        self._windows = Windows(store, guard_seconds)
+        settings, self._clock = SimpleNamespace(event_types=(), revision=""), RedisClock(guard_seconds)
+        store: Any = SimpleNamespace(client=self._client, keys=self._keys, settings=settings, clock=self._clock)
+        self._windows, self._leases = Windows(store, guard_seconds), Leases(store)
         self._leaving_seconds = LEAVING_SHARE * (guard_seconds or LEAST_GUARD_SECONDS)
 
     @property
@@ -78,9 +80,14 @@ class WindowStorage(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: float, amount: int = 1) -> bool:
         """Take slots; return whether there were so many, and the answer left enough of the guard for the call.
 
-        The slots of a late answer stay taken.
+        The slots of a late answer stay taken. Giving up a lease that is another's only hears the clock of Redis, and
+        says that it has stepped, if it has.
         """
-        endpoint, asked_at = self._endpoint(key, limit, expiry), system_clock.monotonic()
+        endpoint = self._endpoint(key, limit, expiry)
+        self._leases.release("")
+        if self._clock.doubts[1]:
+            self._leases.release("")
+        asked_at = system_clock.monotonic()
         is_taken = self._windows.take(endpoint, amount) == 0.0
         return is_taken and system_clock.monotonic() <= asked_at + self._leaving_seconds
 

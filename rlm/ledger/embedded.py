@@ -131,8 +131,8 @@ class EmbeddedServer:
             is_ours = self._start() or is_ours
             with suppress(redis.RedisError):  # not there yet, or still reading
                 client.ping()
-                if is_ours and self._lease and client.hget(self._lease, "parted") != self._parted():
-                    client.hdel(self._lease, "parted")  # its data is that of an earlier stop: it was restored
+                if is_ours and self._lease and client.hget(self._lease, "parted_at") not in {None, self._parted_at()}:
+                    client.hset(self._lease, "server", "")  # its data is that of an earlier stop: it was restored
                 return True
             return False
 
@@ -170,9 +170,8 @@ class EmbeddedServer:
                 # Its successor is then trusted: see lua/doubt.lua.
                 server: Any = client.info("server")["run_id"]
                 if client.hget(self._lease, "server") == server.encode():
-                    client.hset(self._lease, "parted", server)
-                    os.write(descriptor := self._open("parted"), server.encode())
-                    os.close(descriptor)
+                    os.utime(self._directory / "server.lock")
+                    client.hset(self._lease, mapping={"parted": server, "parted_at": self._parted_at()})
             client.shutdown()
         self._await(lambda: not running(self._directory), "does not stop")
         if self._child is not None:
@@ -181,10 +180,9 @@ class EmbeddedServer:
         if self._socket.parent != self._directory:
             self._socket.parent.rmdir()
 
-    def _parted(self) -> bytes:
-        """Return the run id of the server that was stopped in order last, as a file beside its data has it."""
-        with open(self._open("parted"), "rb") as file:  # noqa: PTH123  # it is open
-            return file.read()
+    def _parted_at(self) -> bytes:
+        """Return when a file was changed last, which an orderly stop does: no copy that is put back has that moment."""
+        return b"%d" % (self._directory / "server.lock").stat().st_ctime_ns
 
     def _await(self, is_done: Callable[[], bool], trouble: str) -> None:
         deadline = system_clock.monotonic() + WAIT_SECONDS

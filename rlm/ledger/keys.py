@@ -10,8 +10,9 @@ aside                      list    items that were too large to be read, newest 
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
                                    (the last run whose end was handled), excess (of its limits), ticked_at (when it
                                    last ticked, seconds); the configuration in force: revision, apart; which Redis is
-                                   trusted: server, parted, epoch, doubted_us, doubt; schema, the form of all this
-                                   (`SCHEMA` of rlm/__init__.py); sequence, the counter of arrivals: the age of an event
+                                   trusted: server, parted, parted_at, epoch, doubted_us, doubt; schema, the form of all
+                                   this (`SCHEMA` of rlm/__init__.py); sequence, the counter of arrivals: the age of an
+                                   event
 event:ID                   hash    one event with its trail (rlm/core/call.py); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open

@@ -7,6 +7,7 @@ endpoint is held for its longest period from then on, once (lua/doubt.lua).
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import SERVER_ID, text, translated
-from rlm.ledger.processes import Process, Processes, Register, Role
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Processes, Register, Role
 from rlm.ledger.scripts import Access, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 from rlm.settings import apart_of
@@ -76,18 +77,25 @@ class Leases(Part):
     def __init__(self, store: Access) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
-        #: The types and URLs in force, as last read, and when a process was seen last that has others than this one.
-        self._in_force, self._seen_apart = "", float("-inf")
+        #: The types and URLs in force, as last read; when a process was seen last that has others than this one, and
+        #: when Redis was heard.
+        self._in_force, self._seen_apart, self._heard_at = "", -math.inf, math.inf
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
         """Take or renew the lease for `ttl_seconds`; return who holds it. Doubt Redis if there is a reason.
 
         Whoever has other types or URLs than those in force takes it only once all who have these are gone. As long as
-        it remembers them it asks for no time at all, because a Redis that came back empty does not know of them.
+        it remembers them it asks for no time at all, because a Redis that came back empty does not know of them. While
+        Redis is not heard nobody can be seen.
         """
-        is_aside = system_clock.monotonic() < self._seen_apart + ALONE_SECONDS
+        now, is_apart = system_clock.monotonic(), self._in_force not in {"", self._apart}
+        if is_apart and now > self._heard_at + HEARTBEAT_TTL_SECONDS:
+            self._seen_apart = now
+        is_aside = is_apart and now < self._seen_apart + ALONE_SECONDS
         standing = self._acquire(owner, 0.0 if is_aside else ttl_seconds)
+        self._heard_at = system_clock.monotonic()
         if standing.token:
+            self._in_force = self._apart
             return standing
         in_lease = standing.apart or text(self._ask("HGET", self._keys.lease, "apart") or b"")
         self._in_force = in_lease or self._in_force

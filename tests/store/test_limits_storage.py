@@ -127,3 +127,14 @@ def test_without_redis_no_slot_is_taken_for_granted(tmp_path):
     with pytest.raises(limits.errors.StorageError):
         MovingWindowRateLimiter(storage_from_string(uri, wrap_exceptions=True)).hit(ITEM, URL)
     assert not storage_from_string(uri).check()
+
+
+def test_a_step_of_the_clock_gives_no_second_window(store, limiter, monkeypatch):
+    """Also before RLM has noticed it."""
+    assert limiter.hit(ITEM, URL, cost=5)
+    right = system_clock.monotonic
+    monkeypatch.setattr(system_clock, "monotonic", lambda: right() - 3600)
+    store.client.delete(store.keys.window(make_endpoint().window_id))  # none of its calls counts by the new clock
+
+    assert not limiter.hit(ITEM, URL)
+    assert "stepped" in store.leases.read().doubt
