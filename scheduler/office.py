@@ -47,7 +47,7 @@ class Office:
         self.watch = Watch(store, lambda _there: bool(self.token))
         self.stop = stop
         self._renewed_at = self._fit_at = float("-inf")
-        self._lease_seconds = LEASE_SECONDS
+        self._lease_seconds, self._answer_seconds = LEASE_SECONDS, float("inf")
 
     def campaign(self) -> bool:
         """Take the lease if it is free, or extend ours; return whether we hold it."""
@@ -75,8 +75,9 @@ class Office:
         """Ask for the lease; note for how long to ask next."""
         asked_at = system_clock.monotonic()
         standing = self.store.leases.contend(self.owner, seconds)
-        needed = LEASE_ANSWERS * (system_clock.monotonic() - asked_at)
-        self._lease_seconds = min(max(LEASE_SECONDS, needed), LONGEST_LEASE_SECONDS)
+        # One late answer makes nothing of a Redis nearby, and another scheduler is not to wait for so long.
+        self._answer_seconds = min(system_clock.monotonic() - asked_at, 2 * self._answer_seconds)
+        self._lease_seconds = min(max(LEASE_SECONDS, LEASE_ANSWERS * self._answer_seconds), LONGEST_LEASE_SECONDS)
         return standing
 
     def take(self, seconds: float) -> None:
