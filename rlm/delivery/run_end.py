@@ -41,7 +41,7 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
 
     Without the `token` of its conductor only if it may be ended by anybody. `failure` says why RLM could not conduct
     it, if so. Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing
-    nothing can settle any more; what is counted meanwhile, such as a letter that is retried, makes a new record.
+    nothing can settle any more; a letter that is retried meanwhile is the next run's.
     """
     while True:
         run, now_us = store.runs.current_at()

@@ -115,10 +115,10 @@ class Runs(Part):
     def close(
         self, run_id: str, record: Record, tally: Mapping[str, int], *, wanted: int, added: Mapping[str, int] = {}
     ) -> int | None:
-        """Close a finishing run; return 1 if closed, 0 if another closed it, None if the record is not yet right.
+        """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
-        It is made of the `tally`, which must still be so, and something may be unsettled. `added` is what the run adds
-        to the totals beside its counts, see `rlm.ledger.calls`.
+        The record is made of the `tally`: what was taken since is the next run's. `added` is what the run adds to the
+        totals beside its counts, see `rlm.ledger.calls`.
         """
         named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
         named["added"] = added

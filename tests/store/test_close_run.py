@@ -49,17 +49,28 @@ def test_a_run_with_something_unsettled_stays_open(store, token, running, state)
     assert close(store, run) == 1
 
 
-def test_a_record_that_counts_too_little_does_not_close_the_run(store, token, running):
-    """A letter was retried since: its event would be missing from the books of this run and of the next."""
+def test_what_was_taken_since_the_record_was_made_is_the_next_runs(store, token, running):
+    """A letter was retried: its event would be missing from the books of this run and of the next."""
     run = running(1)
     steps.finish(store, token, run)
     before = store.runs.tally()
     store.client.hincrby(store.keys.tally, f"taken:{steps.TYPE}", 1)
 
-    with looks.nothing_changes(store):
-        assert store.runs.close(run.id, RECORD, before, wanted=0) is None
+    assert store.runs.close(run.id, RECORD, before, wanted=0) == 1
+
+    assert store.runs.tally() == {f"taken:{steps.TYPE}": 1}
+
+
+@pytest.mark.parametrize("field", ["taken:A", b"\xff"])
+@pytest.mark.parametrize("value", ["1.5", "x", "9" * 30])
+def test_a_count_that_rlm_does_not_write_keeps_no_run_open(store, token, running, field, value):
+    run = running(1)
+    steps.finish(store, token, run)
+    store.client.hset(store.keys.tally, field, value)
 
     assert close(store, run) == 1
+
+    assert store.runs.tally() == {}
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])

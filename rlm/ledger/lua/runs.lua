@@ -73,8 +73,8 @@ return #due
 --- close_run(prefix; run_id, record, wanted, counts: data, added: data)
 -- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds its
 -- tally and what is `added`, so that the next run may open.
--- counts   the tally that the record was made of: a letter may have been retried since
--- Returns  1 closed; 0 it was closed already; -1 something is not ready again, or was counted since
+-- counts   the tally that the record was made of; a letter that was retried since counts as taken by the next run
+-- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
 -- include base
@@ -82,12 +82,14 @@ local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
 local tally = call('HGETALL', P .. 'tally')
-for place = 1, #tally, 2 do
-  if (counts[tally[place]] or 0) ~= number(tally[place + 1]) then return -1 end
-end
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
-for field, by in pairs(added) do counts[field] = (counts[field] or 0) + by end
 for field, by in pairs(counts) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- one that is not a number is skipped
+for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
+for place = 1, #tally, 2 do
+  local kind, late = string.match(tally[place], '^taken:(.*)'), number(tally[place + 1]) - (counts[tally[place]] or 0)
+  late = kind and math.min(math.floor(late), number(redis.pcall('ZCARD', P .. 'ready:' .. kind))) or 0
+  if late > 0 then call('HSET', P .. 'tally', tally[place], late) end
+end
 return 1
