@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
+import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
 from rlm.admin.queue import MOST_LOOKED, events_in, items_of
-from rlm.core.call import CallEnd, trail_of
+from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EventView, ItemView
+from rlm.core.documents import Attempt, Condition, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import State
@@ -142,6 +143,17 @@ def _view(store: Store, event: str) -> EventView | None:
     )
     is_waiting = rank is not None or (lease is None and due is not None)
     return _waiting(store, view, rank) if is_waiting else view
+
+
+def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+    """Return the trail in an event's hash, oldest call first: of the `trail` calls so far the newest 50.
+
+    The script that settles an event writes each over the oldest, in a field `t` and a number, with its microseconds.
+    """
+    written = int(fields.get(b"trail", 0))
+    places = (b"t%d" % (number % 50) for number in range(max(1, written - 49), written + 1))
+    calls = (fields[place].split(b" ", 1) for place in places if place in fields)
+    return [Attempt(isoformat(int(us) / MICROSECONDS), *msgspec.json.decode(call)) for us, call in calls]
 
 
 def _waiting(store: Store, view: EventView, rank: int | None) -> EventView:

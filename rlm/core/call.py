@@ -1,9 +1,4 @@
-"""Calls: how one ends, what is kept of it, what those made show of the next ones, and the wait after a failure. Pure.
-
-An event has a trail, which is kept in its hash: the newest `TRAIL_LENGTH` calls, each in a field `t` and a number below
-that. The field `trail` counts all calls ever written, so a new one replaces the oldest in constant time. The script
-that settles or gives back an event writes the call in the same step, with the time of Redis in front: `microseconds
-call`.
+"""Calls: how one ends, what is logged of it, what those made show of the next ones, the wait after a failure. Pure.
 
 What is measured for each type at each endpoint is how long completed calls took.
 """
@@ -18,12 +13,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
-#: How many calls an event keeps. The scripts rely on this number.
-TRAIL_LENGTH = 50
 #: Earlier runs count from `MEASURED` calls on; the open run alone from `MEASURED_NOW` completed calls on.
 MEASURED, MEASURED_NOW = 20, 5
 #: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
@@ -52,33 +43,6 @@ class CallEnd(StrEnum):
     REJECTED = "rejected"
     #: Not known: the worker died or froze, or the run closed during the call.
     UNKNOWN = "unknown"
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """The answer to a call in words, and how many seconds it took (None without an answer).
-
-    `kind` is the word under which the run's troubles count it, empty if it is no trouble.
-    """
-
-    text: str = ""
-    seconds: float | None = None
-    kind: str = ""
-
-
-def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
-    """Return a call for the trail. Of `worker_id` it keeps the host, which is the first part."""
-    text = heard.text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
-    seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    host = worker_id.partition(":")[0]
-    return msgspec.json.encode((run_id, number, endpoint or None, answer, text, seconds, host or None))
-
-
-def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
-    """Return the trail in an event's hash, oldest call first."""
-    written = int(fields.get(b"trail", 0))
-    places = (b"t%d" % (number % TRAIL_LENGTH) for number in range(max(1, written - TRAIL_LENGTH + 1), written + 1))
-    calls = (fields[place].split(b" ", 1) for place in places if place in fields)
-    return [Attempt(isoformat(int(us) / 1_000_000), *msgspec.json.decode(call)) for us, call in calls]
 
 
 class CallEntry(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.errors import RLMError
 from rlm.core.item import BadItemError, Reason
+from rlm.ledger.turns import Claim
 from rlm.settings.secrets import resolve
 
 #: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
@@ -66,17 +67,6 @@ class BrokenAnswerError(RLMError):
     """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """The request for an event, as its body has it. `attempt` counts from 1 over all runs; `item` is as it came."""
-
-    event_id: str
-    event_type: str
-    wallet_name: str
-    run_id: str
-    attempt: int
-    item: msgspec.Raw
-
-
 @cache  # it holds secrets, which a cache does not show
 def _head(url: str, *headers: tuple[str, str]) -> bytes:
     """Return the part of a request that is the same in each call."""
@@ -96,8 +86,8 @@ def _line(text: str) -> bytes:
     return text.encode("latin-1") + b"\r\n"
 
 
-def render(endpoint: Endpoint, request: Request) -> bytes:
-    """Return a request as it is sent.
+def render(endpoint: Endpoint, claim: Claim) -> bytes:
+    """Return the request for an event as it is sent; its body has the item as it came.
 
     Raises:
         BadItemError: the event was damaged in the ledger.
@@ -108,9 +98,17 @@ def render(endpoint: Endpoint, request: Request) -> bytes:
     except ValueError:
         raise ValueError("a header is not what HTTP allows") from None
     try:
-        head += _line(f"Idempotency-Key: {request.event_id}")
-        msgspec.json.decode(request.item)
-        body = msgspec.json.encode(request)
+        head += _line(f"Idempotency-Key: {claim.event_id}")
+        msgspec.json.decode(claim.item)
+        fields = {
+            "event_id": claim.event_id,
+            "event_type": claim.type,
+            "wallet_name": claim.wallet_name,
+            "run_id": claim.run_id,
+            "attempt": claim.attempt + 1,
+            "item": msgspec.Raw(claim.item),
+        }
+        body = msgspec.json.encode(fields)
     except ValueError:
         raise BadItemError(Reason.BAD_VALUE, "the event was damaged in the ledger") from None
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from rlm.admin.planning import types_in_force
-from rlm.core.call import CallEnd, Heard
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
@@ -138,8 +138,7 @@ def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: 
     """Return what a lane tells of its claim; without a `finish` the call was not sent."""
     told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
     if finish:
-        heard = told.pop("heard", Heard())
-        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, heard), **told}
+        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, "", None), **told}
     return Settlement(event_id=claim.event_id, number=claim.number, **told)
 
 

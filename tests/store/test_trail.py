@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.explain import trail_of as read_trail
 from rlm.core.call import CallEnd
-from rlm.core.call import trail_of as read_trail
 from tests.store import steps
 
 
