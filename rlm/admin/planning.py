@@ -12,14 +12,15 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.errors import BadQuestionError
 from rlm.admin.queue import queue_stats
+from rlm.admin.text import Texts
 from rlm.admin.words import Verdict, told
 from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
 from rlm.core.documents import PlanView
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
-from rlm.core.errors import BadQuestionError
-from rlm.core.text import Texts, counted, did_you_mean, is_name, safe_line, span
+from rlm.core.text import counted, is_name, safe_line, span
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
@@ -27,6 +28,7 @@ from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings, load_settings
+from rlm.settings.layers import did_you_mean
 from rlm.settings.secrets import mask
 
 #: Seconds from a plan to the first call of its run if a worker is ready: its lane is woken, and asks.
@@ -286,8 +288,11 @@ def _types(store: Store, question: Question) -> tuple[EventType, ...]:
     limits = {name: text for name, text in store.limits().items() if today[name] == planned.get(name)}
     types = {kind.name: kind for kind in _limited(question.settings.event_types, limits)}
     for name, of_type in question.added.items():
-        kind = types[of_type]
-        types[of_type] = replace(kind, endpoints=(*kind.endpoints, replace(kind.one_more(name), url=f"what-if:{name}")))
+        # Like the last, with the limit of the type, and in the budget if all are in it.
+        kind, last = types[of_type], types[of_type].endpoints[-1]
+        budget = last.budget if len({each.budget for each in kind.endpoints}) == 1 else None
+        more = replace(last, name=name, url=f"what-if:{name}", limit=kind.limit or last.limit, budget=budget)
+        types[of_type] = replace(kind, endpoints=(*kind.endpoints, more))
     return tuple(types.values())
 
 
