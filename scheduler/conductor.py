@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of, types_in_force
 from rlm.core.call import TURNAROUND_SECONDS, CallEnd
 from rlm.core.clock import system_clock
-from rlm.core.documents import RunPlan
+from rlm.core.documents import Plan, RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
@@ -29,7 +29,6 @@ from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
-from rlm.plan import Plan
 from rlm.plan.causes import Look, add_look, reason_of
 from rlm.plan.situation import Workload
 from scheduler.office import Office

@@ -18,13 +18,13 @@ from rlm.admin.text import Texts
 from rlm.admin.words import Verdict, told
 from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
-from rlm.core.documents import PlanView
+from rlm.core.documents import Plan
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
 from rlm.core.text import counted, is_name, safe_line, span
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
-from rlm.plan import Plan, compute_plan
+from rlm.plan import compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings, load_settings
@@ -177,21 +177,15 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 class Forecast(msgspec.Struct, frozen=True):
     """The plan of one case, and in how many windows the backlog is gone, in words: `outlook`.
 
-    It is None if that is never, or if it is not known what arrives; then the outlook is empty. `gone_seconds` is the
-    time from a run's start to the moment planned for; `lacking` why a run would come to nothing now, else empty.
+    It is empty if it is not known what arrives. `gone_seconds` is the time from a run's start to the moment planned
+    for; `lacking` why a run would come to nothing now, else empty.
     """
 
     plan: Plan
-    gone_in_windows: int | None
     outlook: str
     gone_seconds: float
     window_seconds: float
     lacking: str
-
-    def view(self) -> PlanView:
-        """Return the document of the plan."""
-        document = msgspec.convert(self.plan, PlanView, from_attributes=True)
-        return replace(document, gone_in_windows=self.gone_in_windows)
 
     @property
     def end_seconds(self) -> float:
@@ -228,9 +222,9 @@ def answer(store: Store, question: Question) -> list[Forecast]:
     return [_forecast(store, each) for each in ([today, question] if question.asked.assumptions else [today])]
 
 
-def view_of(forecasts: Sequence[Forecast], question: Question) -> PlanView:
+def view_of(forecasts: Sequence[Forecast], question: Question) -> Plan:
     """Return the document of `rlm plan --json`."""
-    today, *what_if = (forecast.view() for forecast in forecasts)
+    today, *what_if = (forecast.plan for forecast in forecasts)
     return replace(what_if[0], what_if=" ".join(question.asked.assumptions), today=today) if what_if else today
 
 
@@ -253,13 +247,10 @@ def _forecast(store: Store, question: Question) -> Forecast:
     capacity = capacity_of(settings, room=room).exactly(workers)
     workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)
     plan = plan_run(settings, workload, capacity, gone_seconds, window_seconds)
-    return Forecast(
-        plan,
-        *_look_ahead(plan, measured_arrivals(store), settings.run.every_seconds),
-        gone_seconds,
-        window_seconds,
-        "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store)))),
-    )
+    windows_left, outlook = _look_ahead(plan, measured_arrivals(store), settings.run.every_seconds)
+    lacking = "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store))))
+    plan = replace(plan, gone_in_windows=windows_left)
+    return Forecast(plan, outlook, gone_seconds, window_seconds, lacking)
 
 
 def _look_ahead(plan: Plan, rates: Mapping[str, float] | None, every_seconds: float) -> tuple[int | None, str]:
