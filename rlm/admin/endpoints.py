@@ -18,7 +18,6 @@ from rlm.core.documents import Compliance, ComplianceRule, EndpointView, Limited
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
-    RECOVERING,
     Budget,
     Circuit,
     Limit,
@@ -39,6 +38,8 @@ from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
 
+#: The states between a failure and the next good answer.
+RECOVERING = frozenset({Circuit.RESTING, Circuit.PROBING})
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.

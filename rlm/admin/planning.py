@@ -16,7 +16,6 @@ from rlm.admin.errors import BadQuestionError
 from rlm.admin.queue import queue_stats
 from rlm.admin.text import Texts
 from rlm.admin.words import Verdict, told
-from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
 from rlm.core.documents import Plan
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
@@ -31,6 +30,13 @@ from rlm.settings import Settings, load_settings
 from rlm.settings.layers import did_you_mean
 from rlm.settings.secrets import mask
 
+#: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
+TURNAROUND_SECONDS = 0.008
+#: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
+#: plan adds it to every period.
+REFILL_SECONDS = 0.003
+#: Seconds between two calls if there is work for many lanes at once: Redis answers one turn after the other.
+APART_SECONDS = 0.0003
 #: Seconds from a plan to the first call of its run if a worker is ready: its lane is woken, and asks.
 START_SECONDS = 0.05
 #: The same if no worker is ready: each start takes 0.1 to 0.3 s.

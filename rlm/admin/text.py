@@ -1,4 +1,4 @@
-"""Texts as people type and read them: durations, and lines of limited length."""
+"""Texts as people type and read them: durations, lines of limited length, the first letter of a sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from rlm.admin.errors import BadQuestionError
-from rlm.core.text import cut, safe, safe_line
+from rlm.core.text import cut, safe, safe_line, span
 
 #: The most characters of a text that shares a line with others (an event id has at most 301), and of a line for people.
 LONGEST_TEXT, LONGEST_LINE = 320, 2000
@@ -31,6 +31,16 @@ def safe_words(text: object) -> str:
 def one_line(text: object, width: int) -> str:
     """Return foreign text as one line of at most `width` characters, for a table."""
     return cut(safe_line(" ".join(str(text).split())), width)
+
+
+def capital(words: str) -> str:
+    """Return words with a capital first letter."""
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def done_after(seconds: float) -> str:
+    """Return words for a plan's forecast, which is 0 if no call can be made in time."""
+    return f"done {span(seconds)} after the first call" if seconds else "no call"
 
 
 def seconds_in(duration: str) -> float:

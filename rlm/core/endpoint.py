@@ -227,10 +227,6 @@ class Circuit(StrEnum):
     OK = "ok"  # calls go as the limit allows
 
 
-#: The states between a failure and the next good answer.
-RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
-
-
 def shut_by(window: WindowState) -> Circuit | None:
     """Return the state that stops or restricts calls beyond the limit, None if there is none."""
     if window.held_seconds > 0:

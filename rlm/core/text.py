@@ -57,16 +57,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def capital(words: str) -> str:
-    """Return words with a capital first letter."""
-    return f"{words[:1].upper()}{words[1:]}"
-
-
-def sentence(words: str) -> str:
-    """Return words as a sentence, with a capital letter and a full stop."""
-    return f"{capital(words)}."
-
-
 def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
@@ -87,8 +77,3 @@ def span(seconds: float | None) -> str:
     if seconds < 2 * _DAY:
         return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
     return f"{seconds / _DAY:.1f} d"
-
-
-def done_after(seconds: float) -> str:
-    """Return words for a plan's forecast, which is 0 if no call can be made in time."""
-    return f"done {span(seconds)} after the first call" if seconds else "no call"
