@@ -1,4 +1,4 @@
-"""Calls: how one ends, what is logged of it, what those made show of the next ones, the wait after a failure. Pure.
+"""Calls: how one ends, what is logged of it, what those made show of the next ones. Pure.
 
 What is measured for each type at each endpoint is how long completed calls took.
 """
@@ -6,19 +6,16 @@ What is measured for each type at each endpoint is how long completed calls took
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+from rlm.core.endpoint import EventType
 
 #: Earlier runs count from `MEASURED` calls on; the open run alone from `MEASURED_NOW` completed calls on.
 MEASURED, MEASURED_NOW = 20, 5
-#: The wait after the first failed attempt, seconds. Each further failure doubles it.
-FIRST_BACKOFF_SECONDS: Final = 0.5
 
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
@@ -65,8 +62,8 @@ class CallEntry(msgspec.Struct, frozen=True):
 class Expected(msgspec.Struct, frozen=True):
     """What to expect of calls of one type to one endpoint, as measured.
 
-    A call takes `seconds` (the median). It begins only if `needed_seconds` are left before the deadline; nearly all
-    calls take no longer.
+    A call takes `seconds` (the median). It begins only if `needed_seconds`, as nearly all take no longer, and
+    `ANSWER_SLACK_SECONDS` are left before the deadline.
     """
 
     seconds: float
@@ -91,24 +88,7 @@ def quantile(ascending: Sequence[float], share: float) -> float:
     return ascending[math.ceil(share * len(ascending)) - 1] if ascending else 0
 
 
-def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured.
-
-    It is never zero. A measured duration may be, if the answer was there before RLM waited for it.
-    """
-    measured = expected.get((event_type.name, endpoint))
-    return max(0.0001, measured.seconds if measured else event_type.processing_seconds)
-
-
-def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the seconds that must be left before the deadline to begin a call; planner and lanes use it."""
-    measured = expected.get((event_type.name, endpoint))
-    return (measured.needed_seconds if measured else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
-
-
-def backoff_seconds(failed: int) -> float:
-    """Return how long an event waits after `failed` attempts (1 or more).
-
-    It varies at random, so events that failed together do not return together.
-    """
-    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(0.5, 1.5)
+def expected_of(event_type: EventType, endpoint: str, measured: Mapping[Pair, Expected]) -> Expected:
+    """Return what to expect of a call of a type to an endpoint: as measured, else as configured."""
+    configured = Expected(event_type.processing_seconds, event_type.processing_seconds)
+    return measured.get((event_type.name, endpoint), configured)

@@ -11,7 +11,6 @@ import select
 import socket
 import ssl
 import struct
-import sys
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
@@ -129,9 +128,8 @@ class Answer:
         self._unread = b""
         #: The fields of the final header; names in lower case.
         self.fields: list[tuple[str, str]] = []
-        #: Reads the chunks of its body; other bodies are counted by their length.
+        #: Reads its body, unless that ends with the connection.
         self._parser: HttpResponseParser | None = None
-        self._length = sys.maxsize
 
     @property
     def reusable(self) -> bool:
@@ -168,10 +166,9 @@ class Answer:
         """
         self._received += len(data)
         if not data:
-            if not self.status or self._parser or self._length < sys.maxsize:
-                raise ConnectionError(
-                    f"the endpoint closed it {'within its answer' if self._received else 'unanswered'}"
-                )
+            if not self.status or self._parser:
+                when = "within its answer" if self._received else "unanswered"
+                raise ConnectionError(f"the endpoint closed it {when}")
             self.whole = True
         while data and not self.status:
             head, end, data = (self._unread + data).partition(b"\r\n\r\n")
@@ -180,17 +177,14 @@ class Answer:
             self._unread = b"" if end else head
             if end:
                 self._take_head(head + end)
-        if self._parser and not self.whole:
-            # The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
-            for part in filter(None, (data[:-1], data[-1:])):
-                if self.whole:
-                    self.surplus = True
-                else:
-                    self._parse(self._parser, part)
-        elif data:
-            missing = 0 if self.whole else self._length - len(self.body)
-            self.body += data[:missing]
-            self.whole, self.surplus = len(data) >= missing, len(data) > missing
+        # The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
+        for part in filter(None, (data[:-1], data[-1:])):
+            if self.whole:
+                self.surplus = True
+            elif self._parser:
+                self._parse(self._parser, part)
+            else:
+                self.body += part
 
     def _take_head(self, head: bytes) -> None:
         self.fields.clear()
@@ -208,13 +202,9 @@ class Answer:
         if status in range(100, 200):
             self.whole = False
             return
-        self.status = status
-        if codings:
-            self._parser = parser
-        elif lengths:
-            self._length = int(lengths[0])
+        self.status, self._parser = status, parser if codings or lengths else None
         # An answer without a body that announces one may be followed by it.
-        self._keeps &= not (status in {204, 304} and (codings or self._length not in {0, sys.maxsize}))
+        self._keeps &= not (status in {204, 304} and (codings or lengths not in ([], ["0"])))
 
     def _parse(self, parser: HttpResponseParser, part: bytes) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import random
 import re
 import socket
 import ssl
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import CallEnd, backoff_seconds
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
@@ -154,7 +155,8 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
 def _failed_again(made: Settlement, call: Call, text: str, retry: RetrySettings, now: float) -> Settlement:
     """Return the settlement of an attempt that failed: the event is retried, left over, or dead after all its runs."""
     claim, tries = call.claim, call.claim.tries + 1
-    delay_us = round(backoff_seconds(tries) * MICROSECONDS)
+    # Half a second, twice as long after each failure; at random, so that what failed together does not return together.
+    delay_us = round(0.5 * 2.0**claim.tries * random.uniform(0.5, 1.5) * MICROSECONDS)
     made = replace(made, health="failure", unconnected=not made.sent, delay_us=delay_us)
     cause = call.end.__cause__ if isinstance(call.end, UnreachableError) else None
     # An SSLError is an OSError with OpenSSL's numbers, so its 1 is not EPERM.

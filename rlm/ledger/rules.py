@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
-from rlm.core.endpoint import EventType, Limit, Limited, all_limited
+from rlm.core.call import Expected, Pair, expected_of
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, Limit, Limited, all_limited
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import LATEST, Moment, us_of
@@ -116,7 +116,8 @@ class Rules(Part):
         entries: dict[str, EndpointRules] = {}
         for kind in types:
             for rank, endpoint in enumerate(kind.endpoints):
-                call_us, need_us = (us_of(of(kind, endpoint.name, expected)) for of in (call_seconds, needed_seconds))
+                call = expected_of(kind, endpoint.name, expected)
+                call_us, need_us = us_of(call.seconds), us_of(call.needed_seconds + ANSWER_SLACK_SECONDS)
                 earlier = entries.get(endpoint.name)
                 entries[endpoint.name] = EndpointRules(
                     # A lease must cover the calls of all its types.

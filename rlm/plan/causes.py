@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from rlm.core.call import Expected, Pair, call_seconds
+from rlm.core.call import Expected, Pair, expected_of
 from rlm.core.documents import Cause, Reasons
 from rlm.core.endpoint import Circuit, EventType, WindowState, all_limited, shut_by
 from rlm.core.item import Counts
@@ -65,7 +65,7 @@ def reason_of(look: Look, kind: EventType) -> str:
     places = [[look.windows[each.name] for each in all_limited([end])] for end in kind.endpoints]
     has_slot = any(all(window.free > 0 or window.wait_seconds <= 0 for window in place) for place in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())
-    shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
+    shortest = min(expected_of(kind, end.name, look.expected).seconds for end in kind.endpoints)
     is_slow = look.answer_seconds > max(SLOW_SECONDS, is_busy * shortest / 2)
     if look.is_away or (is_slow and has_slot):
         return "redis"
