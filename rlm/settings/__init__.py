@@ -77,12 +77,12 @@ def load_settings(
 
     The variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file; `overrides`
     (`KEY=VALUE` each, from `--set`) override both. The same file and environment give the same `revision` in every
-    process. If `lenient`, sections with faults are the built-in ones.
+    process. If `lenient`, sections with faults, or after one that is no TOML, are the built-in ones.
 
     Raises:
         ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
     """
-    layers = layers_of(path, environ, overrides)
+    layers = layers_of(path, environ, overrides, lenient=lenient)
     document = layers.read()
     event_types = tuple(_event_types(document, environ))
     for place, problem in (*_clashes(event_types), *_problems(document)):
