@@ -14,22 +14,22 @@ from collections import Counter
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of, types_in_force
-from rlm.core.call import TURNAROUND_SECONDS, CallEnd
+from rlm.admin.planning import COMING_UP_SECONDS, TURNAROUND_SECONDS, capacity_of, plan_run, room_of, types_in_force
+from rlm.admin.text import done_after
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
-from rlm.core.documents import RunPlan
+from rlm.core.documents import Plan, RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
-from rlm.core.text import counted, done_after
+from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import take_snapshot
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
-from rlm.plan import Plan
 from rlm.plan.causes import Look, add_look, reason_of
 from rlm.plan.situation import Workload
 from scheduler.office import Office

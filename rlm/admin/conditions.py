@@ -14,11 +14,11 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, standing
+from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
-from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
+from rlm.core.endpoint import FAILING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span

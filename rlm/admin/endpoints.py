@@ -12,32 +12,34 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
+from rlm.admin.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, EndpointView, LimitedCompliance, Record, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
-    RECOVERING,
     Budget,
     Circuit,
     Limit,
     Limited,
     WindowState,
     all_limited,
-    circuit_of,
+    shut_by,
 )
-from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
-from rlm.core.text import did_you_mean, span
+from rlm.core.text import span
 from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
+from rlm.settings.layers import did_you_mean
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
 
+#: The states between a failure and the next good answer.
+RECOVERING = frozenset({Circuit.RESTING, Circuit.PROBING})
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
 #: Why a window is held if nothing made Redis doubted: see `known` in `lua/endpoints.lua`.
@@ -151,7 +153,8 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
         key=lambda use: use[1] - use[0],
     )
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
-    circuit = circuit_of(window, seen.windows.get(budget or ""))
+    free = min(each.free for each in both)
+    circuit = shut_by(window) or (Circuit.OK if free > 0 else Circuit.FULL)
     is_failing = circuit in RECOVERING and window.failures >= FAILING
     left, since, reason = None, window.opened_at if is_failing else None, None
     if circuit is Circuit.HELD:
@@ -177,7 +180,7 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
         limit_at=isoformat(change.at) if change else None,
         used=used,
         allowed=allowed,
-        free=min(each.free for each in both),
+        free=free,
         next_slot_seconds=None if wait_seconds > ENDLESS_SECONDS else round(wait_seconds, 3),
         health=circuit,
         since=None if since is None else isoformat(since),

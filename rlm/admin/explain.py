@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
 from rlm.admin.endpoints import standing
+from rlm.admin.errors import NoSuchRunError
 from rlm.admin.letters import DeadLetter
-from rlm.admin.queue import MOST_LOOKED, events_in, items_of
+from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
 from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
-from rlm.core.errors import NoSuchRunError
-from rlm.core.item import Place, event_id, type_of
+from rlm.core.item import event_id, type_of
 from rlm.core.run import State
 from rlm.core.text import cut, span
 from rlm.ledger.connect import text

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from rlm.admin.errors import NoSuchRunError
+from rlm.admin.text import Duration, Text, Texts, seconds_in
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
-from rlm.core.errors import NoSuchRunError
 from rlm.core.item import BadItemError, Reason
-from rlm.core.text import Duration, Text, Texts, seconds_in
 from rlm.ledger.letters import Envelope, Removal, is_letter
 from rlm.ledger.store import Store
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from itertools import islice, pairwise
 from typing import Annotated, Any, BinaryIO, NamedTuple
@@ -14,10 +15,10 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict, replace
 
+from rlm.admin.text import Duration, Text, Texts, seconds_in
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Place, decode_item, event_id, type_of
-from rlm.core.text import Duration, Text, Texts, seconds_in
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
@@ -25,6 +26,22 @@ from rlm.ledger.keys import longest_item
 from rlm.ledger.scripts import CHUNK, ask, batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, reading, whole
+
+
+class Place(StrEnum):
+    """Where an event is. The values appear in the JSON."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    SPENT = "spent"
+    LEFTOVER = "leftover"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: In the ledger, but in none of its places: a bug in RLM.
+    NOWHERE = "nowhere"
+
 
 #: The states of waiting events, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
+from rlm.admin.text import one_line
 from rlm.cli.common import (
     all_option,
     confirm,
@@ -31,7 +32,7 @@ from rlm.cli.endpoint import endpoint_table
 from rlm.core.documents import ItemView
 from rlm.core.errors import RunError, StoreError
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import counted, named, one_line, safe_line
+from rlm.core.text import counted, named, safe_line
 
 if TYPE_CHECKING:
     from rlm.core.documents import EventView

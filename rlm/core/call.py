@@ -17,13 +17,6 @@ from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
 #: Earlier runs count from `MEASURED` calls on; the open run alone from `MEASURED_NOW` completed calls on.
 MEASURED, MEASURED_NOW = 20, 5
-#: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
-TURNAROUND_SECONDS: Final = 0.008
-#: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
-#: plan adds it to every period.
-REFILL_SECONDS: Final = 0.003
-#: Seconds between two calls if there is work for many lanes at once: Redis answers one turn after the other.
-APART_SECONDS: Final = 0.0003
 #: The wait after the first failed attempt, seconds. Each further failure doubles it.
 FIRST_BACKOFF_SECONDS: Final = 0.5
 

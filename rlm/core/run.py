@@ -26,10 +26,6 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: The states of an open run, in their order.
-OPEN = (State.DRAINING, State.PLANNING, State.RUNNING, State.FINISHING)
-
-
 class Trigger(StrEnum):
     """Why a run started."""
 

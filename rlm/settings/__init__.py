@@ -14,9 +14,8 @@ from msgspec import structs
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.core.text import did_you_mean
 from rlm.settings import model, secrets
-from rlm.settings.layers import Place, dotted, layers_of, leaves, masked
+from rlm.settings.layers import Place, did_you_mean, dotted, layers_of, leaves, masked
 from rlm.settings.model import check_endpoint_url
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.

@@ -19,7 +19,7 @@ import msgspec
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
-from rlm.core.text import cut, did_you_mean, is_name, safe_line
+from rlm.core.text import cut, is_name, safe_line
 from rlm.settings.model import NAMES, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
@@ -43,6 +43,17 @@ def dotted(place: Place) -> str:
         part if isinstance(part, int) or re.fullmatch(r"[A-Za-z0-9_-]+", part) else written(part) for part in place
     )
     return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return a suffix with the known name closest to `name`, ignoring case; empty if none is close."""
+    if len(name) > 100:  # noqa: PLR2004  # longer than any name
+        return ""
+    import difflib  # noqa: PLC0415  # needed only after a typing error
+
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 def built_in_types() -> Tables:
