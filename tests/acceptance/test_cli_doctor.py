@@ -77,7 +77,12 @@ def test_missing_workers_are_no_worker_or_too_few(led):
 
 
 @pytest.mark.parametrize(
-    ("lines", "fault"), [("[workers]\nmax = 0\n", "workers.max = 0"), ("[run]\n[run]\n", "not valid TOML")]
+    ("lines", "fault"),
+    [
+        ("[workers]\nmax = 0\n", "workers.max = 0"),
+        ("[run]\n[run]\n", "not valid TOML"),
+        ('[types.A]\nrate_limit = "1/minute"\nendpoints = [{ name = "a", url = "http://a/${NO}" }]', "NO is not set"),
+    ],
 )
 def test_with_a_faulty_file_it_says_what_lives(led, lines, fault):
     """And what is wrong in the file, with exit 2. Of one that is no TOML the tables before the fault name the Redis."""
