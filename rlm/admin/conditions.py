@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.endpoints import FAILING_WITH, RECOVERING, standing
+from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
@@ -23,7 +23,7 @@ from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, 
 from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, troubles_of
-from rlm.ledger.connect import text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
@@ -124,7 +124,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_failing": Kind(
         "warning", "an endpoint fails, rests, and is probed until it works",
-        "{subject} fails ({why}, {address}), and is probed",
+        "{subject} fails ({why}, {address}); {probe} probes it",
         "{fix}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
     ),
     "endpoint_throttled": Kind(
@@ -145,7 +145,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_full": Kind(
         "warning", "the slots of a limit are used up for longer than a window",
-        "{subject} has used up {limit}: no call before {until} UTC",
+        "{subject} {why}: no call before {until} UTC",
         "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
     ),
     "answers_html": Kind(
@@ -365,8 +365,10 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
-    if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
-        yield _condition("redis_doubted", "redis", held=counted(len(held), "window"), why=held[0].circuit_reason)
+    held = [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]
+    if held and held[0].circuit_reason != LONGER_PERIOD:
+        _, _, why = (held[0].circuit_reason or "").partition(": ")
+        yield _condition("redis_doubted", "redis", held=counted(len(held), "window"), why=why)
 
 
 def _clock(scene: Scene) -> Iterator[Condition]:
@@ -461,7 +463,8 @@ def _workers(scene: Scene) -> Iterator[Condition]:
         room(serving(able, revision)),
         _hosts_of(able),
     )
-    why, fix = "others are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
+    who = "others" if ready else "they"
+    why, fix = f"{who} are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
     if not able:
         why, fix = "no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"
     elif trouble:
@@ -469,8 +472,17 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     elif most < wanted:
         why = f"the hosts take {most:,}"
         fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
+    elif _takes_no_client(store):
+        why, fix = "Redis has as many clients as it takes", "raise its `maxclients`; `redis-cli CLIENT LIST` shows them"
     code = "workers_missing" if ready else "no_worker"
     yield _condition(code, "workers", ready=len(ready), wanted=wanted, why=why, fix=fix)
+
+
+def _takes_no_client(store: Store) -> bool:
+    with suppress(StoreForbiddenError), translated(store.client, "INFO"):
+        clients = store.client.info("clients")
+        return bool(clients["connected_clients"] >= clients.get("maxclients", float("inf")))
+    return False
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
@@ -570,7 +582,9 @@ def _failure(scene: Scene, name: str) -> dict[str, str]:
 def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]:
     """Find out whether an endpoint or a budget takes calls as its limit allows, and soon."""
     if _fails(entry):
-        yield _condition("endpoint_failing", name, since=entry.since, **_failure(scene, name))
+        waits = any(count.unsettled for kind, count in scene.books.by_type.items() if kind in entry.types)
+        probe = "one event at a time" if waits else "the next event"
+        yield _condition("endpoint_failing", name, since=entry.since, probe=probe, **_failure(scene, name))
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
@@ -578,12 +592,13 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
-    elif entry.health == Circuit.FULL and not entry.free:
+    elif (entry.health == Circuit.FULL and not entry.free) or entry.circuit_reason == LONGER_PERIOD:
         wait = entry.next_slot_seconds or 0.0
         of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
         if wait > scene.store.settings.run.window_seconds and not of_budget:
             until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
-            yield _condition("endpoint_full", name, limit=entry.limit, until=until)
+            why = f"is held: {LONGER_PERIOD}" if entry.health == Circuit.HELD else f"has used up {entry.limit}"
+            yield _condition("endpoint_full", name, why=why, until=until)
 
 
 # -- runs and books
@@ -603,7 +618,9 @@ def _run(scene: Scene) -> Iterator[Condition]:
     binding = {"slots", "lanes", "retries"}
     causes = [each.sentence for each in last.why if each.cause in binding and not rested.intersection(each.types)]
     if last.state == State.PARTIAL and causes:
-        yield _condition("leftovers", "last run", run=last.run_id, why="; ".join(causes))
+        by_calls = {each.cause for each in last.why} & {"lanes", "retries"}
+        why = "; ".join(filter(None, [*causes, last.failures if by_calls else ""]))
+        yield _condition("leftovers", "last run", run=last.run_id, why=why)
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))

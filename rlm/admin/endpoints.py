@@ -42,6 +42,8 @@ _Named = TypeVar("_Named")
 RECOVERING = frozenset({Circuit.RESTING, Circuit.PROBING})
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
+#: Why a window is held if nothing made Redis doubted: see `known` in `lua/endpoints.lua`.
+LONGER_PERIOD = "its limit has a longer period now, of which not all calls are known"
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
 _HELD_SECONDS = 2 * 3600.0
 
@@ -156,7 +158,8 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
     is_failing = circuit in RECOVERING and window.failures >= FAILING
     left, since, reason = None, window.opened_at if is_failing else None, None
     if circuit is Circuit.HELD:
-        left, reason = window.held_seconds, "its window cannot be trusted" + (f": {seen.doubt}" if seen.doubt else "")
+        left = window.held_seconds
+        reason = f"its window cannot be trusted: {seen.doubt}" if seen.doubt else LONGER_PERIOD
     elif circuit is Circuit.PAUSED:
         left = window.paused_seconds if window.paused_seconds <= ENDLESS_SECONDS else None
         since = window.paused_at

@@ -20,7 +20,7 @@ from rlm.admin.letters import DeadLetter
 from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt, Condition, EventView, ItemView
+from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
 from rlm.core.item import event_id, type_of
 from rlm.core.run import State
 from rlm.core.text import cut, span
@@ -159,11 +159,13 @@ def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
 def _waiting(store: Store, view: EventView, rank: int | None) -> EventView:
     """Return an event with what it waits for; `rank` of its type go first if it is ready."""
     endpoints = tuple(each for each in standing(store).values() if view.type in each.types and each.kind == "endpoint")
-    hinder = _hindering(store, {view.type, *(name for each in endpoints for name in (each.name, each.budget))})
+    hinder = _hindering(store, {view.type, "redis", *(name for each in endpoints for name in (each.name, each.budget))})
     view = replace(view, endpoints=endpoints, conditions=hinder)
     if rank is None:
         return view
     why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank)
+    if view.state == Place.LEFTOVER and endpoints and not any(each.free for each in endpoints):
+        why = f"{why}; now {_shut(endpoints)}"
     return replace(view, sentence=f"{view.sentence}: {why}")
 
 
@@ -180,7 +182,14 @@ def _why(store: Store, view: EventView, first: int) -> str:
     if run.cancelled or run.state is not State.RUNNING:
         return f"run {run.id} is {'cancelled' if run.cancelled else run.state}"
     if free := sum(each.free for each in endpoints):
-        return f"{free:,} slots of its endpoints are free, and {first:,} of its type go first"
+        is_busy = run.waits is not None and run.waits.last.get(view.type) == "lanes"
+        lanes = ", but all lanes are busy (`rlm status` shows with what)" if is_busy else ""
+        return f"{free:,} slots of its endpoints are free{lanes}, and {first:,} of its type go first"
+    return _shut(endpoints)
+
+
+def _shut(endpoints: Collection[EndpointView]) -> str:
+    """Return why and until when none of a type's endpoints takes a call."""
     healths = ", ".join(f"{number} {health}" for health, number in Counter(each.health for each in endpoints).items())
     opens = "none opens before it is resumed"
     if waiting := [(each.next_slot_seconds, each.name) for each in endpoints if each.next_slot_seconds is not None]:

@@ -24,7 +24,7 @@ from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.plan.causes import left_over
+from rlm.plan.causes import left_over, shut_at_last
 from rlm.settings import Settings
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -53,7 +53,11 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
             untaken = state.staged + (0 if run.staged else state.events)
-            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure)
+            waits, waiting = run.waits, any(count.pending for count in state.by_type.values())
+            if waits and waiting and run.left_seconds(now_us) > 0:  # no conductor need have looked since
+                windows = store.windows.look(all_limited(store.endpoints().values()))[1]
+                waits = shut_at_last(waits, state.by_type, windows, store.settings.event_types)
+            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure, waits=waits)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -119,7 +123,10 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         by_endpoint=by_endpoint,
         by_budget=by_budget,
         plan=run.plan or RunPlan(),
-        workers=RunWorkers(peak=run.workers_peak, restarted=ending.restarts - run.restarts_before if run.plan else 0),
+        workers=RunWorkers(
+            peak=max(run.workers_peak, min(1, len(ending.calls))),  # it may be over before the first look
+            restarted=ending.restarts - run.restarts_before if run.plan else 0,
+        ),
         failure=run.failure,
         untaken=run.untaken,
         troubles=troubles_of(tally, ending.endpoints),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.call import Expected, Pair, expected_of
 from rlm.core.documents import Cause, Reasons
@@ -82,6 +83,17 @@ def add_look(waited: Waited, now: float, reasons: Mapping[str, str]) -> Waited:
         seconds = by_type.setdefault(name, {})
         seconds[reason] = round(seconds.get(reason, 0.0) + max(0.0, now - waited.until), 3)
     return Waited(max(now, waited.until), by_type, reasons)
+
+
+def shut_at_last(
+    waits: Waited, counts: Mapping[str, Counts], windows: Mapping[str, WindowState], kinds: Sequence[EventType]
+) -> Waited:
+    """Return what events waited for if their run ends before its deadline: what then keeps them is the last reason."""
+    look = Look(counts, windows, lanes=0, left_seconds=0.0)
+    reasons = {kind.name: reason_of(look, kind) for kind in kinds}
+    return replace(
+        waits, last={**waits.last, **{name: why for name, why in reasons.items() if why not in {"", "workers"}}}
+    )
 
 
 def left_over(run: Run, leftover: Mapping[str, int]) -> tuple[Reasons, tuple[Cause, ...]]:

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
@@ -172,8 +173,12 @@ class Layers:
         self.faults.append(f"{origin}: {subject}: {problem}")
 
 
-def layers_of(path: Path | None, environ: Mapping[str, str], options: Iterable[str]) -> Layers:
+def layers_of(
+    path: Path | None, environ: Mapping[str, str], options: Iterable[str], *, lenient: bool = False
+) -> Layers:
     """Return the layers with the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml` if it exists, else none.
+
+    If `lenient`, the tables before the one that is no TOML are read, if they or the environment name the Redis.
 
     Raises:
         UnsafeError: another user could change the file, or it is not a regular file.
@@ -183,9 +188,16 @@ def layers_of(path: Path | None, environ: Mapping[str, str], options: Iterable[s
     path = Path(named or "rlm.toml").absolute()
     if not named and not os.path.lexists(path):
         return Layers({}, None, environ, options)
+    content = ""
     try:
-        return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path, environ, options)
+        content = read_trusted(path).decode("utf-8-sig")
+        return Layers(tomllib.loads(content), path, environ, options)
     except (ValueError, RecursionError) as error:
+        line = re.search(r"at line (\d+)", str(error))
+        before = "\n".join(content.split("\n")[: int(line[1]) if line else None]).rpartition("\n[")[0]
+        with suppress(ValueError, RecursionError):
+            if lenient and ("redis" in (tables := tomllib.loads(before)) or environ.get("REDIS_URL")):
+                return Layers(tables, path, environ, options)
         raise ConfigurationError(f"file {path}: is not valid TOML in UTF-8: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error

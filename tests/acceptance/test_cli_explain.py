@@ -28,3 +28,5 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     assert found["endpoints"][0]["next_slot_seconds"] is None
     assert "no endpoint lets a call through (1 paused, 1 held, 1 resting, 1 full); " in found["sentence"]
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
+    inst.close_run(inst.store.runs.current())
+    assert "; now no endpoint lets a call through (1 paused, 1 held" in inst.json("explain", EVENT)["sentence"]

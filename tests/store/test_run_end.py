@@ -111,6 +111,21 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
     assert store.processes.wanted() == max(store.settings.workers.min, kept)
 
 
+def test_what_is_left_over_early_waited_for_what_keeps_it_then(store, token, running):
+    """Not for workers, which have come since the conductor looked, and made all the calls that the limit allows."""
+    run = running(11)
+    store.runs.note(token, run.id, waits=json.dumps({"until": run.started_at, "last": {steps.TYPE: "workers"}}))
+    steps.complete(store, steps.claim(store))
+    for endpoint in store.settings.event_types[0].endpoints:
+        while not store.windows.take(endpoint):
+            pass
+
+    record = run_end.close_run(store, run.id, token=token)
+
+    assert record.leftover_by_reason.slots == 10
+    assert record.workers.peak == 1
+
+
 def test_calls_of_earlier_runs_are_no_part_of_a_peak(store, token, running):
     """They still count in the window, for another record."""
     run = running(2)
