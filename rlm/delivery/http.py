@@ -66,23 +66,199 @@ class BrokenAnswerError(RLMError):
     """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
 
 
-@cache  # it holds secrets, which a cache does not show
-def _head(url: str, *headers: tuple[str, str]) -> bytes:
-    """Return the part of a request that is the same in each call."""
-    parts = urlsplit(url)
-    fields = {"Host": parts.netloc.rpartition("@")[2], **{name: resolve(value) for name, value in headers}}
-    fields |= {"Content-Type": "application/json", "User-Agent": f"rlm/{__version__}"}
-    if "accept-encoding" not in map(str.lower, fields):
-        fields["Accept-Encoding"] = "identity"  # people may read the answer
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return b"".join(map(_line, [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]))
+class Connections:
+    """The connections of one worker process, which its lanes share and keep for further calls.
+
+    Redirects are not followed, and no proxy is taken from the environment.
+    """
+
+    def __init__(self) -> None:
+        self._tls = cache(ssl.create_default_context)  # it checks certificates against the host's trust store
+        #: The connections without a call; the one used last is last.
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def connect(self, url: str, seconds: float, *, fresh: bool = False) -> Connection:
+        """Return an open connection for `url` within `seconds`: a kept one or a new one, always new if `fresh`.
+
+        A new one takes look-up, TCP and TLS. It replaces a kept one, so that no more are open than calls were under way
+        at one time.
+
+        Raises:
+            UnreachableError: it refused, did not answer in time, or has the wrong certificate.
+        """
+        while connection := self._take(url):
+            is_usable = connection.is_usable()
+            if is_usable and not fresh:
+                return connection
+            connection.close()
+            if is_usable:
+                break
+        deadline = system_clock.monotonic() + seconds
+        host, port, scheme = target_of(url)
+        try:
+            sock = _reach(_look_up(host, port, seconds), deadline)
+            try:
+                if scheme == "https":
+                    sock.settimeout(_left(deadline))
+                    sock = self._tls().wrap_socket(sock, server_hostname=host)
+                return Connection(sock, url)
+            except BaseException:
+                sock.close()
+                raise
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
+            raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
+
+    def _take(self, url: str) -> Connection | None:
+        with self._lock:
+            connection = next((each for each in reversed(self._idle) if each.url == url), None)
+            if connection:
+                self._idle.remove(connection)
+                connection.kept = True
+        return connection
+
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection for another call, before which it is checked, or close it if it is not reusable."""
+        unused: Connection | None = connection
+        if connection.reusable:
+            with self._lock:
+                self._idle.append(connection)
+                unused = self._idle.pop(0) if len(self._idle) > MOST_KEPT else None
+        if unused:
+            unused.close()
+
+    def close(self) -> None:
+        """Close the connections without a call."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
 
 
-def _line(text: str) -> bytes:
-    """Return a line of the header; raise a ValueError if it would be more than one, which the settings do not allow."""
-    if {"\r", "\n", "\0"} & {*text}:
-        raise ValueError("a header holds a line break or a NUL")
-    return text.encode("latin-1") + b"\r\n"
+def _look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """Return what `getaddrinfo` does. A look-up that hangs holds neither the call nor the end of the process."""
+    addresses: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            addresses.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            addresses.set_exception(error)
+
+    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    try:
+        return addresses.result(max(0.0, seconds))
+    except TimeoutError:
+        raise TimeoutError("timed out while its name was looked up") from None
+
+
+def _reach(addresses: list[Any], deadline: float) -> socket.socket:
+    """Connect to the first address that answers; each has its share of the time that is left."""
+    failure: OSError = OSError("its name has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(min(CONNECT_SECONDS, _left(deadline) / (len(addresses) - number)))
+            sock.connect(address)
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+class Connection:
+    """An open connection, with or without TLS, for one call to `url` at a time."""
+
+    def __init__(self, sock: socket.socket, url: str) -> None:
+        self._sock = sock
+        self._set_linger(_DROP)
+        sock.setblocking(False)  # time-outs took 10 % of a worker's processor time, for their system calls
+        self._poll = select.poll()
+        self._opened_at = system_clock.monotonic()
+        self.url = url
+        #: It was kept after an earlier call, so a call leaves on it at once.
+        self.kept = False
+        #: A call is under way on it, or was abandoned.
+        self._busy = False
+        #: It had no call yet, or the last one left nothing behind.
+        self.reusable = True
+
+    def is_usable(self) -> bool:
+        """Return whether it may serve another call: it is young, and nothing can be read, neither an end nor data.
+
+        Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not usable
+        loses a byte by this, and must be closed.
+        """
+        if system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
+            return False
+        try:
+            self._sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
+        return False
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent.
+
+        What an endpoint sends before the request is complete is read only if the whole request leaves; otherwise it is
+        not an answer.
+        """
+        self.reusable = False
+        if not (self.kept or self.is_usable()):  # taking a slot for a new one took time
+            raise ConnectionError("the endpoint closed the connection, or sent data unasked")
+        self._busy = True
+        left = memoryview(data)
+        while left:
+            _left(deadline)
+            try:
+                left = left[self._sock.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._await(select.POLLOUT, deadline)
+            except ssl.SSLWantReadError:
+                self._await(select.POLLIN, deadline)
+
+    def receive(self, deadline: float) -> Answer:
+        """Read an answer by `deadline`, up to its end or the limit; raise a BrokenAnswerError or OSError."""
+        answer = Answer()
+        self._await(select.POLLIN, deadline)
+        while not answer.whole and (room := answer.room):
+            try:  # without waiting, because TLS may have more of what it read
+                data = self._sock.recv(room)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._await(select.POLLIN, deadline)
+            else:
+                answer.feed(data)
+        _left(deadline)
+        self._busy, self.reusable = False, answer.reusable
+        return answer
+
+    def _await(self, event: int, deadline: float) -> None:
+        """Wait until the socket is ready for a step; raise a TimeoutError at `deadline`."""
+        self._poll.register(self._sock, event)
+        if not self._poll.poll(1000 * _left(deadline)):
+            raise TimeoutError("timed out")
+
+    def close(self) -> None:
+        """Close it at once, without a TLS closing handshake. Unsent data of an abandoned call is dropped."""
+        if not self._busy:
+            self._set_linger(_DELIVER)
+        self._sock.close()
+
+    def _set_linger(self, linger: bytes) -> None:
+        with suppress(OSError):  # it is already closed or reset
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`; raise a TimeoutError if it has passed."""
+    if (left := deadline - system_clock.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def render(endpoint: Endpoint, claim: Claim) -> bytes:
@@ -111,6 +287,25 @@ def render(endpoint: Endpoint, claim: Claim) -> bytes:
     except ValueError:
         raise BadItemError(Reason.BAD_VALUE, "the event was damaged in the ledger") from None
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+@cache  # it holds secrets, which a cache does not show
+def _head(url: str, *headers: tuple[str, str]) -> bytes:
+    """Return the part of a request that is the same in each call."""
+    parts = urlsplit(url)
+    fields = {"Host": parts.netloc.rpartition("@")[2], **{name: resolve(value) for name, value in headers}}
+    fields |= {"Content-Type": "application/json", "User-Agent": f"rlm/{__version__}"}
+    if "accept-encoding" not in map(str.lower, fields):
+        fields["Accept-Encoding"] = "identity"  # people may read the answer
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return b"".join(map(_line, [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]))
+
+
+def _line(text: str) -> bytes:
+    """Return a line of the header; raise a ValueError if it would be more than one, which the settings do not allow."""
+    if {"\r", "\n", "\0"} & {*text}:
+        raise ValueError("a header holds a line break or a NUL")
+    return text.encode("latin-1") + b"\r\n"
 
 
 class Answer:
@@ -236,198 +431,3 @@ class Answer:
     def on_message_complete(self) -> None:
         """Record the end of an answer."""
         self.whole = True
-
-
-class Connection:
-    """An open connection, with or without TLS, for one call to `url` at a time."""
-
-    def __init__(self, sock: socket.socket, url: str) -> None:
-        self._sock = sock
-        self._set_linger(_DROP)
-        sock.setblocking(False)  # time-outs took 10 % of a worker's processor time, for their system calls
-        self._poll = select.poll()
-        self._opened_at = system_clock.monotonic()
-        self.url = url
-        #: It was kept after an earlier call, so a call leaves on it at once.
-        self.kept = False
-        #: A call is under way on it, or was abandoned.
-        self._busy = False
-        #: It had no call yet, or the last one left nothing behind.
-        self.reusable = True
-
-    def is_usable(self) -> bool:
-        """Return whether it may serve another call: it is young, and nothing can be read, neither an end nor data.
-
-        Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not usable
-        loses a byte by this, and must be closed.
-        """
-        if system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
-            return False
-        try:
-            self._sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            pass
-        return False
-
-    def send(self, data: bytes, deadline: float) -> None:
-        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent.
-
-        What an endpoint sends before the request is complete is read only if the whole request leaves; otherwise it is
-        not an answer.
-        """
-        self.reusable = False
-        if not (self.kept or self.is_usable()):  # taking a slot for a new one took time
-            raise ConnectionError("the endpoint closed the connection, or sent data unasked")
-        self._busy = True
-        left = memoryview(data)
-        while left:
-            _left(deadline)
-            try:
-                left = left[self._sock.send(left) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._await(select.POLLOUT, deadline)
-            except ssl.SSLWantReadError:
-                self._await(select.POLLIN, deadline)
-
-    def receive(self, deadline: float) -> Answer:
-        """Read an answer by `deadline`, up to its end or the limit; raise a BrokenAnswerError or OSError."""
-        answer = Answer()
-        self._await(select.POLLIN, deadline)
-        while not answer.whole and (room := answer.room):
-            try:  # without waiting, because TLS may have more of what it read
-                data = self._sock.recv(room)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                self._await(select.POLLIN, deadline)
-            else:
-                answer.feed(data)
-        _left(deadline)
-        self._busy, self.reusable = False, answer.reusable
-        return answer
-
-    def _await(self, event: int, deadline: float) -> None:
-        """Wait until the socket is ready for a step; raise a TimeoutError at `deadline`."""
-        self._poll.register(self._sock, event)
-        if not self._poll.poll(1000 * _left(deadline)):
-            raise TimeoutError("timed out")
-
-    def close(self) -> None:
-        """Close it at once, without a TLS closing handshake. Unsent data of an abandoned call is dropped."""
-        if not self._busy:
-            self._set_linger(_DELIVER)
-        self._sock.close()
-
-    def _set_linger(self, linger: bytes) -> None:
-        with suppress(OSError):  # it is already closed or reset
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-
-def _left(deadline: float) -> float:
-    """Return the seconds until `deadline`; raise a TimeoutError if it has passed."""
-    if (left := deadline - system_clock.monotonic()) <= 0:
-        raise TimeoutError("timed out")
-    return left
-
-
-def _look_up(host: str, port: int, seconds: float) -> list[Any]:
-    """Return what `getaddrinfo` does. A look-up that hangs holds neither the call nor the end of the process."""
-    addresses: Future[list[Any]] = Future()
-
-    def look_up() -> None:
-        try:
-            addresses.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            addresses.set_exception(error)
-
-    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
-    try:
-        return addresses.result(max(0.0, seconds))
-    except TimeoutError:
-        raise TimeoutError("timed out while its name was looked up") from None
-
-
-def _reach(addresses: list[Any], deadline: float) -> socket.socket:
-    """Connect to the first address that answers; each has its share of the time that is left."""
-    failure: OSError = OSError("its name has no address")
-    for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(min(CONNECT_SECONDS, _left(deadline) / (len(addresses) - number)))
-            sock.connect(address)
-            for option in _OPTIONS:
-                sock.setsockopt(*option)
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise failure
-
-
-class Connections:
-    """The connections of one worker process, which its lanes share and keep for further calls.
-
-    Redirects are not followed, and no proxy is taken from the environment.
-    """
-
-    def __init__(self) -> None:
-        self._tls = cache(ssl.create_default_context)  # it checks certificates against the host's trust store
-        #: The connections without a call; the one used last is last.
-        self._idle: list[Connection] = []
-        self._lock = threading.Lock()
-
-    def connect(self, url: str, seconds: float, *, fresh: bool = False) -> Connection:
-        """Return an open connection for `url` within `seconds`: a kept one or a new one, always new if `fresh`.
-
-        A new one takes look-up, TCP and TLS. It replaces a kept one, so that no more are open than calls were under way
-        at one time.
-
-        Raises:
-            UnreachableError: it refused, did not answer in time, or has the wrong certificate.
-        """
-        while connection := self._take(url):
-            is_usable = connection.is_usable()
-            if is_usable and not fresh:
-                return connection
-            connection.close()
-            if is_usable:
-                break
-        deadline = system_clock.monotonic() + seconds
-        host, port, scheme = target_of(url)
-        try:
-            sock = _reach(_look_up(host, port, seconds), deadline)
-            try:
-                if scheme == "https":
-                    sock.settimeout(_left(deadline))
-                    sock = self._tls().wrap_socket(sock, server_hostname=host)
-                return Connection(sock, url)
-            except BaseException:
-                sock.close()
-                raise
-        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
-            raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
-
-    def _take(self, url: str) -> Connection | None:
-        with self._lock:
-            connection = next((each for each in reversed(self._idle) if each.url == url), None)
-            if connection:
-                self._idle.remove(connection)
-                connection.kept = True
-        return connection
-
-    def put_back(self, connection: Connection) -> None:
-        """Keep a connection for another call, before which it is checked, or close it if it is not reusable."""
-        unused: Connection | None = connection
-        if connection.reusable:
-            with self._lock:
-                self._idle.append(connection)
-                unused = self._idle.pop(0) if len(self._idle) > MOST_KEPT else None
-        if unused:
-            unused.close()
-
-    def close(self) -> None:
-        """Close the connections without a call."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()

@@ -32,60 +32,6 @@ MAX_RETRY_AFTER_SECONDS = 86_400.0
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
-class Kind(StrEnum):
-    """The words under which failed calls are counted beside `HTTP 503`; they are few, whatever an endpoint does."""
-
-    REFUSED = "connection refused"
-    NO_ANSWER = "no answer in time"
-    CUT = "connection cut"
-    BROKEN = "broken answer"
-    NO_NAME = "name not found"
-    NO_RESOLVER = "no resolver answers"
-    NO_WAY = "not reachable"
-    BAD_CERTIFICATE = "TLS certificate refused"
-    EXPIRED = "TLS certificate expired"
-    NO_TLS = "TLS failed"
-    BAD_HEADER = "not what HTTP allows"
-    UNEXPECTED = "unexpected_answer"  # a 2xx that is not what the settings say is success
-    DEADLINE = "cut by the deadline"  # of the run, which says nothing about the endpoint
-
-
-#: By the error, subclasses before their base classes.
-_OF_ERRORS: Final = (
-    (BrokenAnswerError, Kind.BROKEN),
-    (TimeoutError, Kind.NO_ANSWER),
-    (ConnectionRefusedError, Kind.REFUSED),
-    (ConnectionError, Kind.CUT),
-    (ssl.SSLCertVerificationError, Kind.BAD_CERTIFICATE),
-    (ssl.SSLError, Kind.NO_TLS),
-    (socket.gaierror, Kind.NO_NAME),
-    (UnicodeError, Kind.NO_NAME),
-    (ValueError, Kind.BAD_HEADER),
-)
-#: OpenSSL's number for a certificate that has expired.
-_EXPIRED: Final = 10
-#: Errors by which this host cannot call anyone: no route, forbidden by a local rule, no more descriptors, ports or
-#: memory, no resolver. `EHOSTUNREACH` is none of them, because every host gets it if a neighbour or router reports it.
-_HERE: Final = {
-    *(errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, socket.EAI_AGAIN),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
-}
-
-
-def kind_of_error(error: BaseException | None) -> Kind:
-    """Return the word for the error that kept a call from being answered."""
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return Kind.NO_RESOLVER
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _EXPIRED:
-        return Kind.EXPIRED
-    return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), Kind.NO_WAY)
-
-
-def kind_of_status(status: int) -> str:
-    """Return the word for an answer. Statuses unknown to HTTP share one, so that there are few words."""
-    return f"HTTP {status}" if status in {*HTTPStatus} else f"HTTP {status // 100}xx"
-
-
 class Call(msgspec.Struct, frozen=True):
     """A call that a lane was to make for a claim, and the answer or the error that ended it; None: it was not made.
 
@@ -252,3 +198,57 @@ def parse_retry_after(value: str, now: float) -> float | None:
     else:
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
+
+
+class Kind(StrEnum):
+    """The words under which failed calls are counted beside `HTTP 503`; they are few, whatever an endpoint does."""
+
+    REFUSED = "connection refused"
+    NO_ANSWER = "no answer in time"
+    CUT = "connection cut"
+    BROKEN = "broken answer"
+    NO_NAME = "name not found"
+    NO_RESOLVER = "no resolver answers"
+    NO_WAY = "not reachable"
+    BAD_CERTIFICATE = "TLS certificate refused"
+    EXPIRED = "TLS certificate expired"
+    NO_TLS = "TLS failed"
+    BAD_HEADER = "not what HTTP allows"
+    UNEXPECTED = "unexpected_answer"  # a 2xx that is not what the settings say is success
+    DEADLINE = "cut by the deadline"  # of the run, which says nothing about the endpoint
+
+
+#: By the error, subclasses before their base classes.
+_OF_ERRORS: Final = (
+    (BrokenAnswerError, Kind.BROKEN),
+    (TimeoutError, Kind.NO_ANSWER),
+    (ConnectionRefusedError, Kind.REFUSED),
+    (ConnectionError, Kind.CUT),
+    (ssl.SSLCertVerificationError, Kind.BAD_CERTIFICATE),
+    (ssl.SSLError, Kind.NO_TLS),
+    (socket.gaierror, Kind.NO_NAME),
+    (UnicodeError, Kind.NO_NAME),
+    (ValueError, Kind.BAD_HEADER),
+)
+#: OpenSSL's number for a certificate that has expired.
+_EXPIRED: Final = 10
+#: Errors by which this host cannot call anyone: no route, forbidden by a local rule, no more descriptors, ports or
+#: memory, no resolver. `EHOSTUNREACH` is none of them, because every host gets it if a neighbour or router reports it.
+_HERE: Final = {
+    *(errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, socket.EAI_AGAIN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+}
+
+
+def kind_of_error(error: BaseException | None) -> Kind:
+    """Return the word for the error that kept a call from being answered."""
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return Kind.NO_RESOLVER
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _EXPIRED:
+        return Kind.EXPIRED
+    return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), Kind.NO_WAY)
+
+
+def kind_of_status(status: int) -> str:
+    """Return the word for an answer. Statuses unknown to HTTP share one, so that there are few words."""
+    return f"HTTP {status}" if status in {*HTTPStatus} else f"HTTP {status // 100}xx"
