@@ -24,7 +24,6 @@ from msgspec.structs import replace
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited
 from rlm.core.errors import StoreError
-from rlm.delivery.lane import LEAST_GUARD_SECONDS, LEAVING_SHARE
 from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases
@@ -70,7 +69,7 @@ class WindowStorage(Storage, MovingWindowSupport):
         settings, self._clock = SimpleNamespace(event_types=(), revision=""), RedisClock(guard_seconds)
         store: Any = SimpleNamespace(client=self._client, keys=self._keys, settings=settings, clock=self._clock)
         self._windows, self._leases = Windows(store, guard_seconds), Leases(store)
-        self._leaving_seconds = LEAVING_SHARE * (guard_seconds or LEAST_GUARD_SECONDS)
+        self._leaving_seconds = RunSettings(guard_seconds=guard_seconds).leaving_seconds
 
     @property
     def base_exceptions(self) -> type[Exception]:

@@ -40,8 +40,6 @@ STILL_SECONDS: Final = 30.0
 TAKEOVER_SECONDS: Final = 2.0
 #: The clocks of two hosts may differ by so much, seconds.
 CLOCK_SECONDS: Final = 1.0
-#: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
-LATE_PART: Final = 0.4
 #: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
 SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
@@ -380,7 +378,7 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         took = system_clock.monotonic() - asked_at
         if took < least:
             least, ahead = took, redis - min(max(redis, before), before + took)
-    if least > LATE_PART * scene.store.settings.run.guard_seconds:
+    if least > scene.store.settings.run.leaving_seconds:
         yield _condition("redis_slow", host, took=span(least))
     if abs(ahead) > CLOCK_SECONDS:
         yield _condition("clock_apart", host, seconds=span(abs(ahead)))

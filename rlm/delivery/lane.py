@@ -40,10 +40,6 @@ AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
-#: What stands in for a guard of 0, seconds: a lane that stood still for longer has lost its claim, or its slot.
-LEAST_GUARD_SECONDS = 1.0
-#: A call must leave within this share of the guard after its stamp; the rest is for its travel time.
-LEAVING_SHARE = 0.4
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
 GIVEN_BACK_SECONDS = 0.01
@@ -167,8 +163,7 @@ class Lane:
         self._number = number
         #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
-        self._guard_seconds = lanes.store.settings.run.guard_seconds or LEAST_GUARD_SECONDS
-        self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
+        self._settings = lanes.store.settings
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
@@ -227,7 +222,7 @@ class Lane:
             lane=self._number,
             n=self._asks,
             host=host_of(self._lanes.worker_id),
-            revision=self._lanes.store.settings.revision,
+            revision=self._settings.revision,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -278,7 +273,7 @@ class Lane:
     def make(self, claim: Claim) -> Settlement:
         """Make a call; return what becomes of it."""
         crash_point("worker.claimed")
-        retry = self._lanes.store.settings.retry
+        retry = self._settings.retry
         try:
             return settlement_of(self._call(claim), retry, self._clock.now())
         except Exception:
@@ -301,7 +296,7 @@ class Lane:
             crash_point("worker.connected")
             leaves_from = self.asked_at if connection.kept else system_clock.monotonic()
             slot = claim if connection.kept else self._restamped(claim)
-            begins_by = min(leaves_from + self._leaving_seconds, deadline - claim.need_us / MICROSECONDS)
+            begins_by = min(leaves_from + self._settings.run.leaving_seconds, deadline - claim.need_us / MICROSECONDS)
             if slot is None or system_clock.monotonic() > begins_by:
                 return Call(claim)
             return self._exchange(slot, leaves_from, endpoint, connection, deadline)
@@ -335,7 +330,7 @@ class Lane:
             connection.send(render(endpoint, claim), gives_up_at)
             sent_at, is_sent = system_clock.monotonic(), True
             crash_point("worker.sent")
-            is_late = sent_at > leaves_from + self._leaving_seconds
+            is_late = sent_at > leaves_from + self._settings.run.leaving_seconds
             if is_late and (restamped := self._restamped(claim)):
                 claim, leaves_from, is_late = restamped, sent_at, False
             end = connection.receive(gives_up_at)
@@ -343,7 +338,7 @@ class Lane:
             end = error
         crash_point("worker.answered")
         now, counts_us = system_clock.monotonic(), None
-        read_before = claim.call_us / MICROSECONDS + self._guard_seconds
+        read_before = claim.call_us / MICROSECONDS + self._settings.run.guard_seconds
         if is_late or isinstance(end, Exception):
             counts_us = 0
         elif now - read_before > leaves_from:
