@@ -26,7 +26,7 @@ from rlm.core.run import State
 from rlm.core.text import cut, span
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
-from rlm.ledger.scripts import Command, batch
+from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
@@ -103,7 +103,7 @@ def _view(store: Store, event: str) -> EventView | None:
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
     read += [("ZSCORE", keys.due, member) for member in (event, f"{LATER}{event}")]
-    fields, now_us, is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
+    fields, now_us, is_open, rank, ready, lease, due = store.batch(read, transaction=True)
     if not fields:
         return None
     now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))

@@ -110,7 +110,7 @@ class Recovery(Part):
         """
         ids: list[str] = []
         with suppress(StoreGarbledError):  # its claims come back when their leases end
-            ids = [call.event_id for call in lanes_of(self._hgetall(self._keys.held(worker_id)))]
+            ids = [call.event_id for call in lanes_of(self._ask("HGETALL", self._keys.held(worker_id)))]
         run_id = text(self._ask("HGET", self._keys.run, "run_id") or b"") or None
         letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)
         named = {"failed": self._keys.failed, "dedupe_ms": self._dedupe_ms, "letters": letters}

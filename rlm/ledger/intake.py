@@ -15,7 +15,7 @@ from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
 from rlm.ledger.letters import Archivist
-from rlm.ledger.scripts import Access, Part, ask
+from rlm.ledger.scripts import Access, Part
 from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Drain:
             for number, events in enumerate(self._chunks):
                 crash_point("drain.chunk_taken")
                 if number % 20 == 0:
-                    memory = ask(self._store.client, "INFO", "memory")
+                    memory = self._store.ask("INFO", "memory")
                     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                     self._is_full = bool(most) and used > MEMORY_MARK * most
                 taken += events

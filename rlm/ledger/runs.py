@@ -128,7 +128,7 @@ class Runs(Part):
     @translated()
     def tally(self) -> dict[str, int]:
         """Return the counts of the open run, `what:name` -> number."""
-        return numbers(self._hgetall(self._keys.tally), self._keys.tally)
+        return numbers(self._ask("HGETALL", self._keys.tally), self._keys.tally)
 
     def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""

@@ -21,7 +21,7 @@ from rlm.ledger.letters import Archivist, Letters
 from rlm.ledger.processes import Processes
 from rlm.ledger.rules import Control, Rules, read_limits
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import Access, ask
+from rlm.ledger.scripts import Access
 from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings
@@ -126,8 +126,8 @@ class Store(Access):
             StoreUnfitError: it has the form of another version.
         """
         if claim:
-            ask(self.client, "HSETNX", self.keys.lease, "schema", SCHEMA)
-        raw = ask(self.client, "HGET", self.keys.lease, "schema")
+            self.ask("HSETNX", self.keys.lease, "schema", SCHEMA)
+        raw = self.ask("HGET", self.keys.lease, "schema")
         if raw not in {None, b"%d" % SCHEMA}:
             prefix, other = self.settings.redis.prefix, safe_line(text(raw))
             raise StoreUnfitError(
@@ -147,7 +147,7 @@ class Store(Access):
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
         limited = all_limited(self.settings.endpoints.values())
-        return read_limits(ask(self.client, *self.rules.limits_command(limited)), limited)
+        return read_limits(self.ask(*self.rules.limits_command(limited)), limited)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints in use by name, with the limits in force, including those of their budgets."""
