@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
 from rlm.admin.endpoints import standing
 from rlm.admin.errors import NoSuchRunError
-from rlm.admin.letters import DeadLetter
+from rlm.admin.letters import DeadLetter, letters_of
 from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
@@ -83,7 +83,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
 def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     """Return the newest letter of each event; a letter without an event counts under the id of its item."""
     letters: dict[str, DeadLetter] = {}
-    for letter in map(DeadLetter.read, store.letters.all()):
+    for letter in map(DeadLetter.read, letters_of(store)):
         item_id = str(letter.item_fields.get("id") or "")
         ids = [letter.event_id] if letter.event_id else [event_id(item_id, name) for name in letter.event_types]
         for event in ids or [item_id]:

@@ -17,7 +17,7 @@ from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger, Recovery
 from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Notes, Schedule
-from rlm.ledger.letters import Archivist, Letters
+from rlm.ledger.letters import Letters
 from rlm.ledger.processes import Processes
 from rlm.ledger.rules import Control, Rules, read_limits
 from rlm.ledger.runs import Runs
@@ -53,15 +53,14 @@ class Store(Access):
     leases = cached_property(Leases)
     schedule = cached_property(Schedule)
     processes = cached_property(Processes)
-    archivist = cached_property(Archivist)
-    intake = cached_property(lambda self: Intake(self, self.archivist))
-    recovery = cached_property(lambda self: Recovery(self, self.archivist))
+    letters = cached_property(Letters)
+    intake = cached_property(lambda self: Intake(self, self.letters))
+    recovery = cached_property(lambda self: Recovery(self, self.letters))
     turns = cached_property(Turns)
     rules = cached_property(Rules)
     ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
-    letters = cached_property(Letters)
     windows = cached_property(Windows)
     control = cached_property(Control)
     notes = cached_property(Notes)
