@@ -18,7 +18,6 @@ from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorker
 from rlm.core.endpoint import all_limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.text import span
 from rlm.ledger.books import Ending, books, read_ending, troubles_of, type_counts
 from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
@@ -82,7 +81,7 @@ def _log_end(record: Record) -> None:
     """Log how a run ended, as a warning if it failed or left events over."""
     counts, is_bad = record.counts, record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
     done = f"{counts.completed} completed, {counts.failed} failed, {counts.leftover} left over"
-    sentences = [f"{record.state} after {span(record.duration_seconds)}, {done}", record.failure]
+    sentences = [f"{record.state} after {record.duration_seconds:.1f} s, {done}", record.failure]
     sentences += [*(cause.sentence for cause in record.why), record.failures]
     sentence, extra = ". ".join(filter(None, sentences)), {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
