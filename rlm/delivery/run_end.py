@@ -51,12 +51,11 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
             failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
-            untaken = state.staged + (0 if run.staged else state.events)
             waits, waiting = run.waits, any(count.pending for count in state.by_type.values())
             if waits and waiting and run.left_seconds(now_us) > 0:  # no conductor need have looked since
                 windows = store.windows.look(all_limited(store.endpoints().values()))[1]
                 waits = shut_at_last(waits, state.by_type, windows, store.settings.event_types)
-            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure, waits=waits)
+            run = replace(run, state=State.FINISHING, spent=spent, failure=failure, waits=waits)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -127,7 +126,6 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
             restarted=ending.restarts - run.restarts_before if run.plan else 0,
         ),
         failure=run.failure,
-        untaken=run.untaken,
         troubles=troubles_of(tally, ending.endpoints),
         leftover_by_reason=reasons,
         why=why,
