@@ -15,13 +15,14 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
+from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
 from rlm.core.endpoint import FAILING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, safe_line
 from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.leases import Present, Standing, present

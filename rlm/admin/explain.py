@@ -18,12 +18,13 @@ from rlm.admin.endpoints import standing
 from rlm.admin.errors import NoSuchRunError
 from rlm.admin.letters import DeadLetter, letters_of
 from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
+from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
 from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
 from rlm.core.item import event_id, type_of
 from rlm.core.run import State
-from rlm.core.text import cut, span
+from rlm.core.text import cut
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
 from rlm.ledger.scripts import Command
