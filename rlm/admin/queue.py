@@ -347,7 +347,7 @@ def drop_leftovers(store: Store, event_ids: Sequence[str]) -> int:
     """
     number = 0
     for start in range(0, len(event_ids), CHUNK):
-        dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
+        dropped, is_open = store.ledger.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
             break
