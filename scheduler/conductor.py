@@ -204,7 +204,7 @@ class Conductor:
             return left
         is_away = bool(office.check_fit()) or is_away
         goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
-        store.archivist.step()  # of the letters that workers write
+        store.letters.archive_some()  # of the letters that workers write
         office.answer_requests(self._run.id)
         if not goes_on:
             return None

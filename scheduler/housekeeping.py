@@ -48,7 +48,7 @@ class Housekeeper:
             self._inspect()
             self._tidy_up()
             self._adopt()
-            return self._store.archivist.step()
+            return self._store.letters.archive_some()
         except FencedError:
             raise
         except StoreError as error:

@@ -178,7 +178,7 @@ class SchedulerService:
         )
         while True:
             try:
-                store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.archivist.trouble))
+                store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.letters.trouble))
             except StoreError as error:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):

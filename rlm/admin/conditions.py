@@ -15,18 +15,18 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
+from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
 from rlm.core.endpoint import FAILING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, safe_line
 from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.scripts import batch
 from rlm.ledger.store import Flaw, Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
@@ -390,7 +390,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
     wanted = store.keys.kinds(
         store.settings.types, [endpoint.window_id for endpoint in store.settings.endpoints.values()]
     )
-    types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
+    types = map(text, store.batch([("TYPE", key) for key in wanted]))
     for key, is_now in zip(wanted, types, strict=True):
         if is_now not in {wanted[key], "none"}:
             yield _condition("key_damaged", key, why=f"a {is_now}")

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.admin.errors import BadQuestionError, NoSuchEndpointError
+from rlm.admin.text import span
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, EndpointView, LimitedCompliance, Record, Share
 from rlm.core.endpoint import (
@@ -27,7 +28,6 @@ from rlm.core.endpoint import (
     shut_by,
 )
 from rlm.core.files import user_name
-from rlm.core.text import span
 from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store

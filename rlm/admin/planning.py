@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.errors import BadQuestionError
 from rlm.admin.queue import queue_stats
-from rlm.admin.text import Texts
+from rlm.admin.text import Texts, span
 from rlm.admin.words import Verdict, told
 from rlm.core.clock import timestamp
 from rlm.core.documents import Plan
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
-from rlm.core.text import counted, is_name, safe_line, span
+from rlm.core.text import counted, is_name, safe_line
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows

@@ -8,15 +8,16 @@ from typing import Annotated
 from msgspec import Meta
 
 from rlm.admin.errors import BadQuestionError
-from rlm.core.text import cut, safe, safe_line, span
+from rlm.core.text import cut, safe, safe_line
 
 #: The most characters of a text that shares a line with others (an event id has at most 301), and of a line for people.
 LONGEST_TEXT, LONGEST_LINE = 320, 2000
 #: Durations as people type them.
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", re.ASCII)
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
 #: The longest duration that may be asked for.
-LONGEST_SECONDS = 366.0 * 86_400
+LONGEST_SECONDS = 366.0 * _DAY
 #: What programs may ask for: a duration, a text, any of several texts.
 Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
 Text = Annotated[str, Meta(max_length=200)]
@@ -36,6 +37,22 @@ def one_line(text: object, width: int) -> str:
 def capital(words: str) -> str:
     """Return words with a capital first letter."""
     return f"{words[:1].upper()}{words[1:]}"
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in words, a dash for None: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`.
+
+    All durations are written this way, except a plan's figures, configured values and log lines: plain seconds.
+    """
+    if seconds is None:
+        return "-"
+    if round(seconds) < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths below this
+    if round(seconds) < _HOUR:
+        return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
+    if seconds < 2 * _DAY:
+        return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
+    return f"{seconds / _DAY:.1f} d"
 
 
 def done_after(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
-from rlm.admin.text import capital, done_after
+from rlm.admin.text import capital, done_after, span
 from rlm.core.documents import (
     Condition,
     EndpointView,
@@ -22,7 +22,7 @@ from rlm.core.documents import (
     Worker,
 )
 from rlm.core.run import State
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import counted, safe_line
 
 
 class Counted(NamedTuple):

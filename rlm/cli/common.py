@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.admin.text import LONGEST_LINE, one_line, safe_words, seconds_in
-from rlm.core.text import safe, span
+from rlm.admin.text import LONGEST_LINE, one_line, safe_words, seconds_in, span
+from rlm.core.text import safe
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store

@@ -122,7 +122,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What the record of a run and the status of an open one have in common.
 
-    `failure` says why it failed, `untaken` how many items it left on the audit list for lack of time.
+    `failure` says why it failed.
     """
 
     run_id: str
@@ -137,7 +137,6 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     by_endpoint: Mapping[str, CallCounts]
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
-    untaken: int = 0
     troubles: tuple[CallTrouble, ...] = ()
 
     @property

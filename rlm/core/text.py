@@ -1,4 +1,4 @@
-"""Words for people: safe display of foreign text, numbers with nouns, durations. Pure.
+"""Words for people: safe display of foreign text, numbers with nouns, lists of names. Pure.
 
 Only this file decides which characters of a text are shown.
 """
@@ -15,7 +15,6 @@ _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D1
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 #: Marks that combine with the letter before them.
 _MARKS = frozenset({"Mn", "Me"})
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def is_name(text: str) -> bool:
@@ -61,19 +60,3 @@ def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
-
-
-def span(seconds: float | None) -> str:
-    """Return a duration in words, a dash for None: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`.
-
-    All durations are written this way, except a plan's figures and configured values, which are plain seconds.
-    """
-    if seconds is None:
-        return "-"
-    if round(seconds) < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths below this
-    if round(seconds) < _HOUR:
-        return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
-    if seconds < 2 * _DAY:
-        return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
-    return f"{seconds / _DAY:.1f} d"

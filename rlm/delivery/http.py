@@ -81,19 +81,15 @@ class Connections:
     def connect(self, url: str, seconds: float, *, fresh: bool = False) -> Connection:
         """Return an open connection for `url` within `seconds`: a kept one or a new one, always new if `fresh`.
 
-        A new one takes look-up, TCP and TLS. It replaces a kept one, so that no more are open than calls were under way
-        at one time.
+        A new one takes look-up, TCP and TLS.
 
         Raises:
             UnreachableError: it refused, did not answer in time, or has the wrong certificate.
         """
-        while connection := self._take(url):
-            is_usable = connection.is_usable()
-            if is_usable and not fresh:
+        while not fresh and (connection := self._take(url)):
+            if connection.is_usable():
                 return connection
             connection.close()
-            if is_usable:
-                break
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
         try:

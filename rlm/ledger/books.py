@@ -19,7 +19,7 @@ from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
-from rlm.ledger.scripts import Command, batch
+from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
@@ -86,7 +86,7 @@ def books(store: Store, types: Sequence[str] = ()) -> Books:
     keys, ledger, names = store.keys, store.ledger, types or store.known_types
     read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
     read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
-    replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+    replies = store.batch([*read, *ledger.count_commands(names)], transaction=True)
     run_id, fields, events, staged, letters, *counts = replies
     tally, by_type = numbers(fields, keys.tally), ledger.read_counts(counts, names)
     return Books(text(run_id) if run_id else None, events, staged, letters, tally, by_type)
@@ -102,7 +102,7 @@ def take_snapshot(
     """
     counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    now_us, *replies = batch(store.client, [("TIME",), *counts, *windows, *calls], transaction=True)
+    now_us, *replies = store.batch([("TIME",), *counts, *windows, *calls], transaction=True)
     end = len(counts) + len(windows)
     lanes = [lane for notes in replies[end:] for lane in lanes_of(notes)]
     return (
@@ -136,7 +136,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, limited = store.keys, all_limited(store.settings.endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
-    now_us, fields, published, restarts = batch(store.client, read)
+    now_us, fields, published, restarts = store.batch(read)
     made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id] if measured else []
     limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}

@@ -14,8 +14,8 @@ from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.letters import Archivist
-from rlm.ledger.scripts import Access, Part, ask
+from rlm.ledger.letters import Letters
+from rlm.ledger.scripts import Access, Part
 from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Chunk(msgspec.Struct):
 class Intake(Part):
     """Moves items into the ledger. It belongs to the conductor: each step carries the fencing token and the run."""
 
-    def __init__(self, store: Access, archivist: Archivist) -> None:
+    def __init__(self, store: Access, letters: Letters) -> None:
         super().__init__(store)
-        self._archivist = archivist
+        self._letters = letters
         self._longest = store.settings.queue.max_item_bytes
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
@@ -66,12 +66,12 @@ class Intake(Part):
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        self._archivist.step()
-        while not self._archivist.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
+        self._letters.archive_some()
+        while not self._letters.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
             chunk = self._decode(run_id, items, priorities)
             taken = self._take(token, run_id, chunk, items[: chunk.items])
             if chunk.letters:
-                self._archivist.step()
+                self._letters.archive_some()
             yield max(0, taken)  # also where staging was not as it was read: the caller has a lease to prolong
 
     def _decode(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
@@ -181,7 +181,7 @@ class Drain:
             for number, events in enumerate(self._chunks):
                 crash_point("drain.chunk_taken")
                 if number % 20 == 0:
-                    memory = ask(self._store.client, "INFO", "memory")
+                    memory = self._store.ask("INFO", "memory")
                     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                     self._is_full = bool(most) and used > MEMORY_MARK * most
                 taken += events

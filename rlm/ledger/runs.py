@@ -21,7 +21,7 @@ DAMAGED = "what Redis holds of it is lost or damaged"
 
 def explained(run: Run) -> dict[str, str]:
     """Return the fields of a run's hash that explain its leftovers, or its failure, at its end."""
-    fields = {"spent": msgspec.json.encode(run.spent or {}).decode(), "untaken": str(run.untaken)}
+    fields = {"spent": msgspec.json.encode(run.spent or {}).decode()}
     return fields | ({"failure": run.failure} if run.failure else {})
 
 
@@ -128,7 +128,7 @@ class Runs(Part):
     @translated()
     def tally(self) -> dict[str, int]:
         """Return the counts of the open run, `what:name` -> number."""
-        return numbers(self._hgetall(self._keys.tally), self._keys.tally)
+        return numbers(self._ask("HGETALL", self._keys.tally), self._keys.tally)
 
     def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""

@@ -26,8 +26,6 @@ RELEASE_SHARE: Final = 0.25
 WORTH_DISORDER: Final = 0.01
 #: Something binds if more of it would shorten the time by a tenth or more.
 WORTH_IT: Final = 0.9
-#: The most types, endpoints or budgets that a sentence names.
-MOST_NAMED: Final = 3
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -203,7 +201,7 @@ def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
     """Return in words that the limits of types bind, with those of their endpoints and budgets that are shut."""
     names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
     budgets = sorted({name for demand in demands for route in demand.routes for name in route.windows[1:]})
-    besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
+    besides = f" and the budget {named(budgets, 3)}" if budgets else ""
     shut = [f"{name} is {situation.shut[name]}" for name in names if name in situation.shut]
-    facts = f" ({named(shut, MOST_NAMED)})" if shut else ""
-    return f"the limits of {named([demand.name for demand in demands], MOST_NAMED)}{besides} bind{facts}"
+    facts = f" ({named(shut, 3)})" if shut else ""
+    return f"the limits of {named([demand.name for demand in demands], 3)}{besides} bind{facts}"

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.text import LONGEST_LINE, LONGEST_TEXT
+from rlm.admin.text import LONGEST_LINE, LONGEST_TEXT, span
 from rlm.core.documents import EndpointView, QueueLook, QueueStats, Record, Rest, RunDocument, RunStatus, View, Worker
 from rlm.core.endpoint import Circuit
-from rlm.core.text import counted, cut, safe_line, span
+from rlm.core.text import counted, cut, safe_line
 from rlm.terminal.drawing import QUIET, bar, facts, picture, state_text, table
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}

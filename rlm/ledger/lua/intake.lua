@@ -5,7 +5,6 @@
 -- chunk    `Chunk` of rlm/ledger/intake.py; of each event {id, wallet, offset, index of its item from 0}
 -- Returns  how many events were taken; -1 if staging is no longer as it was read: nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
--- include moving
 if fenced(token) or call('HGET', P .. 'run', 'run_id') ~= run_id then return FENCED end
 local items, giant = chunk.items, chunk.giant
 if items == 0 and giant == 0 then

@@ -4,7 +4,6 @@
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
 -- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
 -- Atomic because all windows give a slot, or none.
--- include endpoints
 local latest = 0
 if trust().server ~= server then return 20000 end  -- nor while none is trusted
 for _, window in ipairs(windows) do latest = math.max(latest, (left_at(window, cost))) end
@@ -24,7 +23,6 @@ return 0
 -- gone     fields of `rules` that nothing is known of any more
 -- limits   {window, limit, in_file, record} of each; one set by hand holds until the file has another for its window
 -- Atomic because a lane must not find the new limit of one endpoint beside the old window of another's budget.
--- include endpoints
 if fenced(token) then return FENCED end
 local joins, changed = {}, {}
 local function write(field, value)
@@ -81,7 +79,6 @@ call('PUBLISH', P .. 'wake:workers', 'rules')
 -- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers. A resume of what
 -- is neither paused nor rests is not recorded.
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
--- include endpoints
 local place = P .. 'endpoint:' .. window
 local state, before = call('HMGET', place, 'pause', 'rest'), {}
 if number(state[1]) > now then before[1] = 'paused' end

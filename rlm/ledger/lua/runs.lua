@@ -5,7 +5,6 @@
 -- Returns  the id of the open run: this one, or another that was already open; empty: the request was withdrawn
 -- Atomic because the books of a run start from what is ready at the instant it opens, and because a request or tick that is
 --          not answered in the same step would be served twice if the conductor died.
--- include moving
 if fenced(token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
@@ -31,7 +30,6 @@ return run_id
 -- Returns  1; 0: it is not open, or finishing, and nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
--- include moving
 if fenced(token) then return FENCED end
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if run_id ~= '' and (open[1] ~= run_id or open[2] == 'finishing') then return 0 end
@@ -51,7 +49,6 @@ return 1
 -- Returns  how many were made ready, at `most`; -1 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
--- include moving
 if fenced(token) then return FENCED end
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
@@ -77,7 +74,6 @@ return #due
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
--- include base
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
