@@ -19,7 +19,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Notes, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.processes import Processes
-from rlm.ledger.rules import Control, Rules, read_limits
+from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Access
 from rlm.ledger.turns import Turns
@@ -62,7 +62,6 @@ class Store(Access):
     runs = cached_property(Runs)
     calls = cached_property(Calls)
     windows = cached_property(Windows)
-    control = cached_property(Control)
     notes = cached_property(Notes)
 
     def __init__(
@@ -138,10 +137,6 @@ class Store(Access):
     def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
-
-    def publish_limits(self, token: int) -> None:
-        """Publish the file's limits: see `Control.publish`."""
-        self.control.publish(token, all_limited(self.settings.endpoints.values()))
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""

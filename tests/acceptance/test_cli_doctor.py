@@ -68,7 +68,7 @@ def test_all_is_well_only_without_a_condition(led):
 
 def test_missing_workers_are_no_worker_or_too_few(led):
     """Those that have just been started are waited for."""
-    led.store.runs.want(led.token, 2)
+    led.store.client.hset(led.store.keys.processes, "wanted", 2)
     assert "of 2 wanted" in codes(led, 1)["no_worker"]
     announce(led, Role.WORKER, process_id="1", state=WorkerState.READY)
     assert "1 ready of 2 wanted" in codes(led)["workers_missing"]

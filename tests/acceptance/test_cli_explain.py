@@ -20,7 +20,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
         inst.store.processes.announce(role, process)
     later = inst.store.now_us() + 100_000_000
     primary, first, second, last = inst.settings.event_types[0].endpoints
-    inst.store.control.pause(primary, "somebody")
+    inst.store.rules.pause(primary, "somebody")
     windows.set_record(inst.store, first, known=later)
     windows.set_record(inst.store, second, rest=later, since=later)
     windows.take(inst.store, last, 30)

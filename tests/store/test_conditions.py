@@ -192,7 +192,7 @@ def test_a_process_that_died_is_told_until_its_successor_lives_on_that_host(led)
 
 def test_what_keeps_a_process_from_its_work_is_told(led):
     enter(led, Role.SCHEDULER, "h:1:a", trouble="the archive cannot be written (disk full)")
-    led.runs.want(token(led), 1)
+    led.client.hset(led.keys.processes, "wanted", 1)
     enter(led, Role.SUPERVISOR, "h:2:b", trouble="workers end as they start on h, the last by SIGKILL")
 
     assert "disk full" in found(led)["no_archive", "h"].sentence

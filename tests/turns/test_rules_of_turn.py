@@ -345,13 +345,13 @@ def test_a_slot_taken_moves_only_the_endpoint_of_the_call_later(world):
 def test_a_resume_frees_every_endpoint_of_the_budget_and_wakes(world):
     a = endpoint("a")
     world.start(kind("A", a), kind("B"), events=1)
-    world.store.control.pause(a, "me")
+    world.store.rules.pause(a, "me")
     lane = world.lane()
     call = lane.call()
     assert call.endpoint == "b"
     woken = world.woken()
 
-    world.store.control.resume(a, "me")
+    world.store.rules.resume(a, "me")
 
     assert "resumed" in woken.read()
     assert lane.call(completed(call)).endpoint == "a"
@@ -360,7 +360,7 @@ def test_a_resume_frees_every_endpoint_of_the_budget_and_wakes(world):
 def test_a_pause_holds_the_endpoint_until_its_end(world):
     a, b = endpoint("a"), endpoint("b")
     world.start(kind("A", a, b), events=3)
-    world.store.control.pause(a, "me", 0.3)
+    world.store.rules.pause(a, "me", 0.3)
     lane = world.lane()
 
     call = lane.call()
@@ -373,11 +373,11 @@ def test_a_run_waits_for_who_has_paused_all_that_is_left(world):
     """It may be resumed at any moment."""
     a = endpoint("a")
     world.start(kind("A", a), events=3)
-    world.store.control.pause(a, "me")
+    world.store.rules.pause(a, "me")
     lane = world.lane()
     assert lane.ask().wait > SHUT
 
-    world.store.control.resume(a, "me")
+    world.store.rules.resume(a, "me")
 
     assert lane.call().endpoint == "a"
 
@@ -392,7 +392,7 @@ def test_a_raised_limit_frees_every_endpoint_that_shares_the_window_and_wakes(wo
     assert call_b.ask().wait > SHUT
     woken = world.woken()
 
-    world.store.control.limit(shared, "2 per 60 seconds", "me")
+    world.store.rules.limit(shared, "2 per 60 seconds", "me")
 
     assert "rules" in woken.read()
     assert call_b.call().endpoint == "b"
@@ -406,11 +406,11 @@ def test_a_limit_lowered_and_raised_again_forgets_no_call(world):
     for lane in lanes[:3]:
         lane.call()
 
-    world.store.control.limit(a, "1 per 60 seconds", "me")
+    world.store.rules.limit(a, "1 per 60 seconds", "me")
     assert lanes[4].ask().wait > SHUT
-    world.store.control.limit(a, "1 per 1 second", "me")
+    world.store.rules.limit(a, "1 per 1 second", "me")
     assert lanes[4].ask().wait > 0
-    world.store.control.limit(a, "4 per 60 seconds", "me")
+    world.store.rules.limit(a, "4 per 60 seconds", "me")
 
     lanes[4].call()
     assert lanes[5].ask().wait > SHUT
@@ -423,7 +423,7 @@ def test_a_longer_rule_waits_until_enough_calls_are_known(world):
     lane = world.lane()
     call = lane.call()
 
-    world.store.control.limit(a, "100 per 20 seconds", "me")
+    world.store.rules.limit(a, "100 per 20 seconds", "me")
 
     assert 18_000_000 < lane.ask(completed(call)).wait < 20_100_000
 
@@ -1292,9 +1292,9 @@ def test_so_it_is_when_the_limit_was_changed_and_changed_back(world, between):
         world.lane(number).call()
         assert world.store.windows.take(a) == 0
 
-    world.store.control.limit(a, between, "me")
+    world.store.rules.limit(a, between, "me")
     world.lane(5).ask()
-    world.store.control.limit(a, "6 per 60 seconds", "me")
+    world.store.rules.limit(a, "6 per 60 seconds", "me")
 
     made = sum(bool(world.lane(number).ask().call) for number in range(10, 20))
     known = 4 + (between != "2 per 60 seconds")
@@ -1315,10 +1315,10 @@ def test_a_longer_rule_that_was_taken_back_holds_nothing(world):
     a = endpoint("a", "5 per 0.1 seconds")
     world.start(kind("A", a), events=4)
     world.lane().call()
-    world.store.control.limit(a, "10 per day", "me")
+    world.store.rules.limit(a, "10 per day", "me")
     assert world.lane(2).ask().call is None
 
-    world.store.control.limit(a, "5 per 0.1 seconds", "me")
+    world.store.rules.limit(a, "5 per 0.1 seconds", "me")
 
     assert world.lane(2).ask().call
 
@@ -1444,7 +1444,7 @@ def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_han
     world.start(kind("A", before))
     rules = world.store.rules
     rules.adjust(world.token, world.types, {})
-    world.store.control.limit(before, by_hand.limit.text, "me")
+    world.store.rules.limit(before, by_hand.limit.text, "me")
     rules.publish(world.token, world.types, {})
 
     rules.adjust(world.token, (kind("A", by_hand),), {})

@@ -23,21 +23,32 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
+--- start_run(prefix; token, run_id, fields: data)
+-- Lets lanes have calls from here on: the open run is running, as planned in its `fields`, and the lanes are woken.
+-- Returns  1; 0: it is not open, or finishing, and nothing was written
+-- Atomic because a lane that is woken must find all of the plan, and a deposed conductor must not let calls begin.
+if fenced(token) then return FENCED end
+local open = call('HMGET', P .. 'run', 'run_id', 'state')
+if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
+for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
+call('HSET', P .. 'run', 'state', 'running')
+reset()  -- no call there could end in time in the run before
+wake('running')
+return 1
+
 --- write_run(prefix; token, run_id, fields: data, gone: data, wanted)
--- Writes what is known of the open run, and moves it to its next state, if `fields` has one. The lanes are woken if they may get a
--- call again, or none any more.
--- run_id   empty: only the number of workers `wanted` from now on is written, which is empty to leave it
+-- Writes what is known of the open run, and how many workers are `wanted` from now on, empty to leave it. The lanes are woken if
+-- they may get a call again, or none any more.
 -- Returns  1; 0: it is not open, or finishing, and nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
 if fenced(token) then return FENCED end
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
-if run_id ~= '' and (open[1] ~= run_id or open[2] == 'finishing') then return 0 end
+if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-local why = fields.state == 'running' and 'running' or fields.cancelled and 'cancelled'
+local why = fields.cancelled and 'cancelled'
 for _, field in ipairs(gone) do why = call('HDEL', P .. 'run', field) > 0 and field or why end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
-if why == 'running' then reset() end  -- no call there could end in time in the run before
 if why then wake(why) end
 return 1
 
