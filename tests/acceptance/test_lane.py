@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.delivery.http import Connection
+from rlm.delivery.http import Connection, Connections
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, TYPE, Bench
 from tests.ownserver import OwnServer
@@ -127,6 +128,22 @@ def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
         bench.carry()
 
     assert bench.calls() == [(FIRST, 1, 200)]
+    bench.check()
+
+
+def test_a_call_that_no_longer_fits_before_the_deadline_once_it_has_connected_is_not_made(make_bench):
+    bench, connect, connected = make_bench(window=5.0, processing=2.5), Connections.connect, []
+    bench.take()
+
+    def slowly(*args, **more):
+        time.sleep(2.7)
+        connected.append(connect(*args, **more))
+        return connected[-1]
+
+    with mock.patch.object(Connections, "connect", slowly):
+        bench.carry(until=lambda: connected and bench.counts().pending)
+
+    assert bench.calls() == []
     bench.check()
 
 

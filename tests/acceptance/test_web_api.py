@@ -129,6 +129,15 @@ def test_a_body_is_checked(inst, program, status, body):
     assert (inst.store.rules.changes() == before) is (status != 200)
 
 
+def test_letters_that_came_after_the_others_were_counted_stay(inst, program):
+    newer, older = letters(inst, 2)
+
+    dealt = program.post("/api/failed/drop", {"all": True, "most": 1}).json()
+
+    assert (dealt["dropped"], dealt["more"]) == ([older], 1)
+    assert [letter["id"] for letter in inst.json("failed", "list")] == [newer]
+
+
 def test_an_order_names_one_endpoint_and_a_limit(program):
     """Patterns are for commands."""
     for name in ("none", "rebalance_*", "%2e%2e"):

@@ -503,6 +503,7 @@ def test_one_probe_at_a_time_and_its_failure_doubles_the_rest(world):
     lane, other = world.lane(1), world.lane(2)
 
     probe = lane.call()
+    world.store.turns.restamp(probe, lane.number)  # it has connected
     assert other.ask().wait > 5_000_000  # the time-out of the probe
     reply = lane.ask(failed(probe, delay_us=50_000_000))
 
@@ -914,6 +915,8 @@ def test_it_is_not_counted_if_another_host_succeeded_there_just_now(world):
     world.start(kind("A", a), events=2)
     there, here = world.lane(1, "there:1:w", "there"), world.lane(2)
     there.ask(completed(there.call()), nothing=True)
+    at, _, host = world.health(a)["well"].partition(" ")
+    world.client.hset(world.keys.endpoint(a.window_id), "well", f"{int(at) - 9_000_000} {host}")
 
     reply = here.ask(unconnected(here.call()))
 
