@@ -7,10 +7,10 @@ import os
 import secrets
 
 from rlm.admin.conditions import kept_apart
+from rlm.admin.text import capital
 from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.text import capital
 from rlm.ledger.leases import Reply, Standing
 from rlm.ledger.processes import Role
 from rlm.ledger.store import Store

@@ -81,7 +81,7 @@ class Work(NamedTuple):
         for place, kind in enumerate(self.types):
             endpoints = ", ".join(f'{{name = "{name}", url = "{api_url}/{name}"}}' for name in kind.endpoints)
             sections.append(
-                f"[types.{kind.name}]\npriority = {100 - place % 100}\nprocessing_seconds = {kind.seconds}\n"
+                f"[types.{kind.name}]\npriority = {100 - place % 100}\nprocessing_seconds = {kind.seconds or 0.005}\n"
                 f'rate_limit = "{self.amount} per {self.period:g} seconds"\nendpoints = [{endpoints}]'
             )
         return "\n".join([*sections, ""])
@@ -99,7 +99,7 @@ def main_job(load: str, speed: float) -> Work:
 def unlimited(events: int, *, types: int = 5, endpoints: int = 4, workers: int = 4) -> Work:
     """Return work whose limits do not bind and whose calls are answered at once."""
     kinds = (
-        EventType(f"T{number}", 0.005, tuple(f"t{number}_{place}" for place in range(endpoints)), events // types)
+        EventType(f"T{number}", 0.0, tuple(f"t{number}_{place}" for place in range(endpoints)), events // types)
         for number in range(types)
     )
     return Work(tuple(kinds), 100_000, 60.0, _GUARD_SECONDS, 150.0, lanes=workers * THREADS, timeout=10.0)

@@ -14,19 +14,19 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.endpoints import FAILING_WITH, standing
+from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
+from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
-from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
+from rlm.core.endpoint import FAILING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, safe_line
 from rlm.ledger.books import Books, books, troubles_of
-from rlm.ledger.connect import text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.scripts import batch
 from rlm.ledger.store import Flaw, Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
@@ -40,8 +40,6 @@ STILL_SECONDS: Final = 30.0
 TAKEOVER_SECONDS: Final = 2.0
 #: The clocks of two hosts may differ by so much, seconds.
 CLOCK_SECONDS: Final = 1.0
-#: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
-LATE_PART: Final = 0.4
 #: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
 SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
@@ -124,7 +122,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_failing": Kind(
         "warning", "an endpoint fails, rests, and is probed until it works",
-        "{subject} fails ({why}, {address}), and is probed",
+        "{subject} fails ({why}, {address}); {probe} probes it",
         "{fix}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
     ),
     "endpoint_throttled": Kind(
@@ -145,7 +143,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_full": Kind(
         "warning", "the slots of a limit are used up for longer than a window",
-        "{subject} has used up {limit}: no call before {until} UTC",
+        "{subject} {why}: no call before {until} UTC",
         "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
     ),
     "answers_html": Kind(
@@ -365,8 +363,10 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
-    if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
-        yield _condition("redis_doubted", "redis", held=counted(len(held), "window"), why=held[0].circuit_reason)
+    held = [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]
+    if held and held[0].circuit_reason != LONGER_PERIOD:
+        _, _, why = (held[0].circuit_reason or "").partition(": ")
+        yield _condition("redis_doubted", "redis", held=counted(len(held), "window"), why=why)
 
 
 def _clock(scene: Scene) -> Iterator[Condition]:
@@ -378,7 +378,7 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         took = system_clock.monotonic() - asked_at
         if took < least:
             least, ahead = took, redis - min(max(redis, before), before + took)
-    if least > LATE_PART * scene.store.settings.run.guard_seconds:
+    if least > scene.store.settings.run.leaving_seconds:
         yield _condition("redis_slow", host, took=span(least))
     if abs(ahead) > CLOCK_SECONDS:
         yield _condition("clock_apart", host, seconds=span(abs(ahead)))
@@ -390,7 +390,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
     wanted = store.keys.kinds(
         store.settings.types, [endpoint.window_id for endpoint in store.settings.endpoints.values()]
     )
-    types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
+    types = map(text, store.batch([("TYPE", key) for key in wanted]))
     for key, is_now in zip(wanted, types, strict=True):
         if is_now not in {wanted[key], "none"}:
             yield _condition("key_damaged", key, why=f"a {is_now}")
@@ -431,10 +431,16 @@ def kept_apart(store: Store, standing: Standing) -> str:
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
-    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
+    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one.
+
+    One with other types stands by as long as any process has those in force.
+    """
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    if there.lease.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
+    everybody = (process for role in Role for process in there.living(role))
+    apart = {process.apart for process in everybody if process.revision == there.lease.revision}
+    may_lead = [each for each in schedulers if not apart or each.apart in apart]
+    if there.lease.holder is not None or (may_lead and free_seconds <= TAKEOVER_SECONDS):
         return
     names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
@@ -461,7 +467,8 @@ def _workers(scene: Scene) -> Iterator[Condition]:
         room(serving(able, revision)),
         _hosts_of(able),
     )
-    why, fix = "others are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
+    who = "others" if ready else "they"
+    why, fix = f"{who} are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
     if not able:
         why, fix = "no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"
     elif trouble:
@@ -469,8 +476,17 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     elif most < wanted:
         why = f"the hosts take {most:,}"
         fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
+    elif _takes_no_client(store):
+        why, fix = "Redis has as many clients as it takes", "raise its `maxclients`; `redis-cli CLIENT LIST` shows them"
     code = "workers_missing" if ready else "no_worker"
     yield _condition(code, "workers", ready=len(ready), wanted=wanted, why=why, fix=fix)
+
+
+def _takes_no_client(store: Store) -> bool:
+    with suppress(StoreForbiddenError), translated(store.client, "INFO"):
+        clients = store.client.info("clients")
+        return bool(clients["connected_clients"] >= clients.get("maxclients", float("inf")))
+    return False
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
@@ -570,7 +586,9 @@ def _failure(scene: Scene, name: str) -> dict[str, str]:
 def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]:
     """Find out whether an endpoint or a budget takes calls as its limit allows, and soon."""
     if _fails(entry):
-        yield _condition("endpoint_failing", name, since=entry.since, **_failure(scene, name))
+        waits = any(count.unsettled for kind, count in scene.books.by_type.items() if kind in entry.types)
+        probe = "one event at a time" if waits else "the next event"
+        yield _condition("endpoint_failing", name, since=entry.since, probe=probe, **_failure(scene, name))
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
@@ -578,12 +596,13 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
-    elif entry.health == Circuit.FULL and not entry.free:
+    elif (entry.health == Circuit.FULL and not entry.free) or entry.circuit_reason == LONGER_PERIOD:
         wait = entry.next_slot_seconds or 0.0
         of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
         if wait > scene.store.settings.run.window_seconds and not of_budget:
             until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
-            yield _condition("endpoint_full", name, limit=entry.limit, until=until)
+            why = f"is held: {LONGER_PERIOD}" if entry.health == Circuit.HELD else f"has used up {entry.limit}"
+            yield _condition("endpoint_full", name, why=why, until=until)
 
 
 # -- runs and books
@@ -603,7 +622,9 @@ def _run(scene: Scene) -> Iterator[Condition]:
     binding = {"slots", "lanes", "retries"}
     causes = [each.sentence for each in last.why if each.cause in binding and not rested.intersection(each.types)]
     if last.state == State.PARTIAL and causes:
-        yield _condition("leftovers", "last run", run=last.run_id, why="; ".join(causes))
+        by_calls = {each.cause for each in last.why} & {"lanes", "retries"}
+        why = "; ".join(filter(None, [*causes, last.failures if by_calls else ""]))
+        yield _condition("leftovers", "last run", run=last.run_id, why=why)
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
@@ -633,6 +654,11 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
         hosts = _hosts_of(scene.there.living(Role.WORKER))
         fix = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}"
+        if run.waits and "lanes" in {run.waits.last.get(kind.name) for kind in stuck}:
+            why = f"has completed nothing for {span(silent)}: calls without an answer hold all lanes, and {number} wait"
+            fix = (
+                "`rlm status` shows which endpoints they call: lower its `timeout_seconds`, or have the API look at it"
+            )
         yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)
 
 

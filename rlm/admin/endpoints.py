@@ -12,34 +12,38 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
+from rlm.admin.errors import BadQuestionError, NoSuchEndpointError
+from rlm.admin.text import span
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, EndpointView, LimitedCompliance, Record, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
-    RECOVERING,
     Budget,
     Circuit,
     Limit,
     Limited,
     WindowState,
     all_limited,
-    circuit_of,
+    shut_by,
 )
-from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
-from rlm.core.text import did_you_mean, span
 from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
+from rlm.settings.layers import did_you_mean
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
 
+#: The states between a failure and the next good answer.
+RECOVERING = frozenset({Circuit.RESTING, Circuit.PROBING})
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
+#: Why a window is held if nothing made Redis doubted: see `known` in `lua/endpoints.lua`.
+LONGER_PERIOD = "its limit has a longer period now, of which not all calls are known"
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
 _HELD_SECONDS = 2 * 3600.0
 
@@ -68,7 +72,7 @@ def endpoint_list(store: Store) -> list[EndpointView]:
     (_, windows), lease = store.windows.look(limited), store.leases.read()
     seen = _Seen(
         windows,
-        newest_limits(store.control.changes(), limited),
+        newest_limits(store.rules.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
         lease.doubt if store.now() < lease.doubted_at + _HELD_SECONDS else "",
@@ -132,7 +136,7 @@ def share(store: Store, name: str) -> Share:
 
 def changes_made(store: Store) -> list[Change]:
     """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
-    return [each for each in store.control.changes() if each.what is not What.LIMIT or each.before is not None]
+    return [each for each in store.rules.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
 def _budget(limited: Limited) -> str | None:
@@ -149,11 +153,13 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
         key=lambda use: use[1] - use[0],
     )
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
-    circuit = circuit_of(window, seen.windows.get(budget or ""))
+    free = min(each.free for each in both)
+    circuit = shut_by(window) or (Circuit.OK if free > 0 else Circuit.FULL)
     is_failing = circuit in RECOVERING and window.failures >= FAILING
     left, since, reason = None, window.opened_at if is_failing else None, None
     if circuit is Circuit.HELD:
-        left, reason = window.held_seconds, "its window cannot be trusted" + (f": {seen.doubt}" if seen.doubt else "")
+        left = window.held_seconds
+        reason = f"its window cannot be trusted: {seen.doubt}" if seen.doubt else LONGER_PERIOD
     elif circuit is Circuit.PAUSED:
         left = window.paused_seconds if window.paused_seconds <= ENDLESS_SECONDS else None
         since = window.paused_at
@@ -174,7 +180,7 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
         limit_at=isoformat(change.at) if change else None,
         used=used,
         allowed=allowed,
-        free=min(each.free for each in both),
+        free=free,
         next_slot_seconds=None if wait_seconds > ENDLESS_SECONDS else round(wait_seconds, 3),
         health=circuit,
         since=None if since is None else isoformat(since),
@@ -223,7 +229,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     limited = all_limited(endpoints.values())
     longest = max((each.limit.longest_seconds for each in limited), default=0.0)
     sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
-    changes, judged = newest_limits(store.control.changes(), limited), {}
+    changes, judged = newest_limits(store.rules.changes(), limited), {}
     for each in limited:
         change, stamps = changes.get(each.name), sent[each.name]
         begin_us = max(since_us, round(change.at * MICROSECONDS) if change else 0)

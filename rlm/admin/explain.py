@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
+import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
 from rlm.admin.endpoints import standing
-from rlm.admin.letters import DeadLetter
-from rlm.admin.queue import MOST_LOOKED, events_in, items_of
-from rlm.core.call import CallEnd, trail_of
+from rlm.admin.errors import NoSuchRunError
+from rlm.admin.letters import DeadLetter, letters_of
+from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
+from rlm.admin.text import span
+from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EventView, ItemView
-from rlm.core.errors import NoSuchRunError
-from rlm.core.item import Place, event_id, type_of
+from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
+from rlm.core.item import event_id, type_of
 from rlm.core.run import State
-from rlm.core.text import cut, span
+from rlm.core.text import cut
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
-from rlm.ledger.scripts import Command, batch
+from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
@@ -82,7 +84,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
 def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     """Return the newest letter of each event; a letter without an event counts under the id of its item."""
     letters: dict[str, DeadLetter] = {}
-    for letter in map(DeadLetter.read, store.letters.all()):
+    for letter in map(DeadLetter.read, letters_of(store)):
         item_id = str(letter.item_fields.get("id") or "")
         ids = [letter.event_id] if letter.event_id else [event_id(item_id, name) for name in letter.event_types]
         for event in ids or [item_id]:
@@ -102,7 +104,7 @@ def _view(store: Store, event: str) -> EventView | None:
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
     read += [("ZSCORE", keys.due, member) for member in (event, f"{LATER}{event}")]
-    fields, now_us, is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
+    fields, now_us, is_open, rank, ready, lease, due = store.batch(read, transaction=True)
     if not fields:
         return None
     now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
@@ -144,14 +146,27 @@ def _view(store: Store, event: str) -> EventView | None:
     return _waiting(store, view, rank) if is_waiting else view
 
 
+def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+    """Return the trail in an event's hash, oldest call first: of the `trail` calls so far the newest 50.
+
+    The script that settles an event writes each over the oldest, in a field `t` and a number, with its microseconds.
+    """
+    written = int(fields.get(b"trail", 0))
+    places = (b"t%d" % (number % 50) for number in range(max(1, written - 49), written + 1))
+    calls = (fields[place].split(b" ", 1) for place in places if place in fields)
+    return [Attempt(isoformat(int(us) / MICROSECONDS), *msgspec.json.decode(call)) for us, call in calls]
+
+
 def _waiting(store: Store, view: EventView, rank: int | None) -> EventView:
     """Return an event with what it waits for; `rank` of its type go first if it is ready."""
     endpoints = tuple(each for each in standing(store).values() if view.type in each.types and each.kind == "endpoint")
-    hinder = _hindering(store, {view.type, *(name for each in endpoints for name in (each.name, each.budget))})
+    hinder = _hindering(store, {view.type, "redis", *(name for each in endpoints for name in (each.name, each.budget))})
     view = replace(view, endpoints=endpoints, conditions=hinder)
     if rank is None:
         return view
     why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank)
+    if view.state == Place.LEFTOVER and endpoints and not any(each.free for each in endpoints):
+        why = f"{why}; now {_shut(endpoints)}"
     return replace(view, sentence=f"{view.sentence}: {why}")
 
 
@@ -168,7 +183,14 @@ def _why(store: Store, view: EventView, first: int) -> str:
     if run.cancelled or run.state is not State.RUNNING:
         return f"run {run.id} is {'cancelled' if run.cancelled else run.state}"
     if free := sum(each.free for each in endpoints):
-        return f"{free:,} slots of its endpoints are free, and {first:,} of its type go first"
+        is_busy = run.waits is not None and run.waits.last.get(view.type) == "lanes"
+        lanes = ", but all lanes are busy (`rlm status` shows with what)" if is_busy else ""
+        return f"{free:,} slots of its endpoints are free{lanes}, and {first:,} of its type go first"
+    return _shut(endpoints)
+
+
+def _shut(endpoints: Collection[EndpointView]) -> str:
+    """Return why and until when none of a type's endpoints takes a call."""
     healths = ", ".join(f"{number} {health}" for health, number in Counter(each.health for each in endpoints).items())
     opens = "none opens before it is resumed"
     if waiting := [(each.next_slot_seconds, each.name) for each in endpoints if each.next_slot_seconds is not None]:

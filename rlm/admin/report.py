@@ -9,6 +9,7 @@ from msgspec import structs
 
 from rlm.admin.conditions import conditions, look, revision_in_force, ticks_every_seconds
 from rlm.admin.endpoints import changes_made
+from rlm.admin.errors import BadQuestionError, NoSuchRunError
 from rlm.admin.queue import lengths
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import isoformat, system_clock, timestamp
@@ -27,7 +28,6 @@ from rlm.core.documents import (
     View,
     Worker,
 )
-from rlm.core.errors import BadQuestionError, NoSuchRunError
 from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
+from rlm.admin.text import capital, done_after, span
 from rlm.core.documents import (
     Condition,
     EndpointView,
@@ -21,7 +22,7 @@ from rlm.core.documents import (
     Worker,
 )
 from rlm.core.run import State
-from rlm.core.text import capital, counted, done_after, safe_line, sentence, span
+from rlm.core.text import counted, safe_line
 
 
 class Counted(NamedTuple):
@@ -187,7 +188,7 @@ def verdict(now: Now) -> Verdict:
 
 def _joined(*clauses: str) -> str:
     """Return clauses as sentences on one line."""
-    return " ".join(sentence(safe_line(clause)) for clause in clauses if clause)
+    return " ".join(f"{capital(safe_line(clause))}." for clause in clauses if clause)
 
 
 def line(shown: View) -> str:

@@ -99,6 +99,7 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     try:
         settings = settings_of(config)
     except ConfigurationError as error:
+        show("The configuration has faults. What lives goes on with that with which it began; nothing new starts.\n")
         settings, fault = load_settings(config, lenient=True), error
     examination = examine(settings, allow_volatile=allow_volatile, is_whole=fault is None)
     print_json(examination)
@@ -110,7 +111,6 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     rows += [[("ok", "green"), each.name, None] for each in examination.findings if each.ok]
     table("state|check|what, and what to do", rows)
     if fault:
-        show("\nThe configuration has faults. What lives goes on with that with which it began; nothing new starts.")
         raise fault
     number = Counter[str](condition.severity for condition in examination.conditions)
     parts = [counted(number[severity], severity) for severity in styles if number[severity]]

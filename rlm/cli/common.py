@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.core.text import LONGEST_LINE, one_line, safe, safe_words, seconds_in, span
+from rlm.admin.text import LONGEST_LINE, one_line, safe_words, seconds_in, span
+from rlm.core.text import safe
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store

@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from rlm import __version__
+from rlm.admin.errors import InterruptedByHandError
 from rlm.cli.common import debug_option, in_lines, say, say_error
-from rlm.core.errors import InterruptedByHandError, RLMError
+from rlm.core.errors import RLMError
 
 
 class LastWords(logging.Handler):

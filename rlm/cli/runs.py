@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm.admin.errors import InterruptedByHandError
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler, started
 from rlm.cli.common import (
     command,
@@ -34,7 +35,7 @@ from rlm.cli.common import (
 )
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunStatus
-from rlm.core.errors import FencedError, InterruptedByHandError, StoreError
+from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
 

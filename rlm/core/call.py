@@ -1,9 +1,4 @@
-"""Calls: how one ends, what is kept of it, what those made show of the next ones, and the wait after a failure. Pure.
-
-An event has a trail, which is kept in its hash: the newest `TRAIL_LENGTH` calls, each in a field `t` and a number below
-that. The field `trail` counts all calls ever written, so a new one replaces the oldest in constant time. The script
-that settles or gives back an event writes the call in the same step, with the time of Redis in front: `microseconds
-call`.
+"""Calls: how one ends, what is logged of it, what those made show of the next ones. Pure.
 
 What is measured for each type at each endpoint is how long completed calls took.
 """
@@ -11,30 +6,16 @@ What is measured for each type at each endpoint is how long completed calls took
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+from rlm.core.endpoint import EventType
 
-#: How many calls an event keeps. The scripts rely on this number.
-TRAIL_LENGTH = 50
 #: Earlier runs count from `MEASURED` calls on; the open run alone from `MEASURED_NOW` completed calls on.
 MEASURED, MEASURED_NOW = 20, 5
-#: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
-TURNAROUND_SECONDS: Final = 0.008
-#: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
-#: plan adds it to every period.
-REFILL_SECONDS: Final = 0.003
-#: Seconds between two calls if there is work for many lanes at once: Redis answers one turn after the other.
-APART_SECONDS: Final = 0.0003
-#: The wait after the first failed attempt, seconds. Each further failure doubles it.
-FIRST_BACKOFF_SECONDS: Final = 0.5
 
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
@@ -52,33 +33,6 @@ class CallEnd(StrEnum):
     REJECTED = "rejected"
     #: Not known: the worker died or froze, or the run closed during the call.
     UNKNOWN = "unknown"
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """The answer to a call in words, and how many seconds it took (None without an answer).
-
-    `kind` is the word under which the run's troubles count it, empty if it is no trouble.
-    """
-
-    text: str = ""
-    seconds: float | None = None
-    kind: str = ""
-
-
-def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
-    """Return a call for the trail. Of `worker_id` it keeps the host, which is the first part."""
-    text = heard.text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
-    seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    host = worker_id.partition(":")[0]
-    return msgspec.json.encode((run_id, number, endpoint or None, answer, text, seconds, host or None))
-
-
-def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
-    """Return the trail in an event's hash, oldest call first."""
-    written = int(fields.get(b"trail", 0))
-    places = (b"t%d" % (number % TRAIL_LENGTH) for number in range(max(1, written - TRAIL_LENGTH + 1), written + 1))
-    calls = (fields[place].split(b" ", 1) for place in places if place in fields)
-    return [Attempt(isoformat(int(us) / 1_000_000), *msgspec.json.decode(call)) for us, call in calls]
 
 
 class CallEntry(msgspec.Struct, frozen=True):
@@ -108,8 +62,8 @@ class CallEntry(msgspec.Struct, frozen=True):
 class Expected(msgspec.Struct, frozen=True):
     """What to expect of calls of one type to one endpoint, as measured.
 
-    A call takes `seconds` (the median). It begins only if `needed_seconds` are left before the deadline; nearly all
-    calls take no longer.
+    A call takes `seconds` (the median). It begins only if `needed_seconds`, as nearly all take no longer, and
+    `ANSWER_SLACK_SECONDS` are left before the deadline.
     """
 
     seconds: float
@@ -134,24 +88,7 @@ def quantile(ascending: Sequence[float], share: float) -> float:
     return ascending[math.ceil(share * len(ascending)) - 1] if ascending else 0
 
 
-def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured.
-
-    It is never zero. A measured duration may be, if the answer was there before RLM waited for it.
-    """
-    measured = expected.get((event_type.name, endpoint))
-    return max(0.0001, measured.seconds if measured else event_type.processing_seconds)
-
-
-def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the seconds that must be left before the deadline to begin a call; planner and lanes use it."""
-    measured = expected.get((event_type.name, endpoint))
-    return (measured.needed_seconds if measured else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
-
-
-def backoff_seconds(failed: int) -> float:
-    """Return how long an event waits after `failed` attempts (1 or more).
-
-    It varies at random, so events that failed together do not return together.
-    """
-    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(0.5, 1.5)
+def expected_of(event_type: EventType, endpoint: str, measured: Mapping[Pair, Expected]) -> Expected:
+    """Return what to expect of a call of a type to an endpoint: as measured, else as configured."""
+    configured = Expected(event_type.processing_seconds, event_type.processing_seconds)
+    return measured.get((event_type.name, endpoint), configured)

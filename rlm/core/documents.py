@@ -52,9 +52,9 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How a run will end: as planned at its beginning, or as foreseen from its present state.
 
-    Times count from the first call, `course` are pairs of a time and calls by then. `binds` says what keeps the end
-    from being earlier, `shortage` which workers are missing. `actual_seconds` is the time to the last good answer, once
-    known.
+    Times count from the first call, `course` are pairs of a time and calls by then. With the most workers allowed, no
+    schedule could answer the same events before `lower_bound_seconds`. `binds` says what keeps the end from being
+    earlier, `shortage` which workers are missing. `actual_seconds` is the time to the last good answer, once known.
     """
 
     workers: int = 0
@@ -122,7 +122,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What the record of a run and the status of an open one have in common.
 
-    `failure` says why it failed, `untaken` how many items it left on the audit list for lack of time.
+    `failure` says why it failed.
     """
 
     run_id: str
@@ -137,7 +137,6 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     by_endpoint: Mapping[str, CallCounts]
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
-    untaken: int = 0
     troubles: tuple[CallTrouble, ...] = ()
 
     @property
@@ -306,26 +305,23 @@ class PlannedRelease(msgspec.Struct, frozen=True):
     events: int
 
 
-class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan: workers, when it is done, what is left over and what binds.
+class Plan(RunPlan, frozen=True, kw_only=True):
+    """A plan, whose forecast is when the last event that fits is answered.
 
-    `gone_in_windows` says in how many windows the backlog is gone if as many events arrive as in the last runs. If it
-    is hypothetical, `what_if` has the options that say so, and `today` the plan as things are.
+    `first_call_seconds` counts from the moment planned for to the first free slot, all other times from that call.
+    `most`: the longest queue goes first, instead of the highest priority. `gone_in_windows` says in how many windows
+    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
+    that say so, and `today` the plan as things are.
     """
 
-    workers: int
-    threads: int
-    first_call_seconds: float
-    forecast_seconds: float
-    lower_bound_seconds: float
-    expected_leftover: int
-    fits: bool
-    by_type: Mapping[str, TypePlan]
-    releases: tuple[PlannedRelease, ...]
-    binds: str
+    first_call_seconds: float = 0.0
+    fits: bool = True
+    by_type: Mapping[str, TypePlan] = {}
+    releases: tuple[PlannedRelease, ...] = ()
+    most: bool = False
     gone_in_windows: int | None = None
     what_if: str | UnsetType = UNSET
-    today: PlanView | UnsetType = UNSET
+    today: Plan | UnsetType = UNSET
 
 
 # -- queues

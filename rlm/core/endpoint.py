@@ -184,12 +184,6 @@ class EventType(msgspec.Struct, frozen=True):
     share: float = 0.0
     limit: Limit | None = None
 
-    def one_more(self, name: str) -> Endpoint:
-        """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
-        last = self.endpoints[-1]
-        shared = len({endpoint.budget for endpoint in self.endpoints}) == 1
-        return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)
-
 
 class WindowState(msgspec.Struct, frozen=True):
     """The window of an endpoint or a budget. An endpoint's window does not include its budget, which has its own.
@@ -233,12 +227,6 @@ class Circuit(StrEnum):
     OK = "ok"  # calls go as the limit allows
 
 
-#: The states in which only the limit decides.
-WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
-#: The states between a failure and the next good answer.
-RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
-
-
 def shut_by(window: WindowState) -> Circuit | None:
     """Return the state that stops or restricts calls beyond the limit, None if there is none."""
     if window.held_seconds > 0:
@@ -248,11 +236,3 @@ def shut_by(window: WindowState) -> Circuit | None:
     if window.rest_seconds > 0:
         return Circuit.RESTING
     return Circuit.PROBING if window.suspect else None
-
-
-def circuit_of(window: WindowState, budget: WindowState | None = None) -> Circuit:
-    """Return the health of an endpoint or a budget. An endpoint whose `budget` is full is full as well."""
-    if shut := shut_by(window):
-        return shut
-    full = window.free <= 0 or (budget is not None and circuit_of(budget) is Circuit.FULL)
-    return Circuit.FULL if full else Circuit.OK

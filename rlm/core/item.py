@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from rlm.core.clock import isoformat
-from rlm.core.text import cut, named
+from rlm.core.text import named
 
 #: How deep an item may nest arrays and objects, and how many distinct types it may hold.
 MAX_DEPTH = MAX_TYPES = 100
@@ -57,7 +57,7 @@ class BadItemError(ValueError):
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
         what = "is not a configured type" if len(names) == 1 else "are not configured types"
-        return cls(Reason.UNKNOWN_TYPE, f"{named([repr(cut(name, 100)) for name in names], 5)} {what}")
+        return cls(Reason.UNKNOWN_TYPE, f"{named([repr(name[:100]) for name in names], 5)} {what}")
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
@@ -94,21 +94,6 @@ def event_id(item_id: str, type_name: str) -> str:
 def type_of(event: str) -> str:
     """Return the type in an event id."""
     return event.rpartition(":")[2]
-
-
-class Place(StrEnum):
-    """Where an event is. The values appear in the JSON."""
-
-    QUEUED = "queued"
-    PENDING = "pending"
-    IN_FLIGHT = "in_flight"
-    BACKING_OFF = "backing_off"
-    SPENT = "spent"
-    LEFTOVER = "leftover"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    #: In the ledger, but in none of its places: a bug in RLM.
-    NOWHERE = "nowhere"
 
 
 class Counts(msgspec.Struct, frozen=True):

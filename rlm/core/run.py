@@ -26,10 +26,6 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: The states of an open run, in their order.
-OPEN = (State.DRAINING, State.PLANNING, State.RUNNING, State.FINISHING)
-
-
 class Trigger(StrEnum):
     """Why a run started."""
 
@@ -72,9 +68,8 @@ class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `plan` is the first plan, `forecast` the
-    current one. `waits` is what its events waited for so far (`rlm.plan.causes`); `staged`: it has staged the audit
-    list. `spent` counts, at the end, the events that used all attempts, `untaken` the items that it left on the audit
-    list for lack of time.
+    current one. `waits` is what its events waited for so far (`rlm.plan.causes`), `spent` counts, at the end, those
+    that used all attempts.
     """
 
     id: str
@@ -93,9 +88,7 @@ class Run(msgspec.Struct, frozen=True):
     workers_peak: _Whole = 0
     restarts_before: _Whole = 0
     waits: Waited | None = None
-    staged: bool = False
     spent: Mapping[str, int] | None = None
-    untaken: _Whole = 0
 
     def left_seconds(self, now_us: int) -> float:
         """Return the seconds to the deadline, negative after it; `now_us` is the time of Redis, microseconds.

@@ -15,16 +15,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from msgspec import Raw
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import FAILING, Endpoint
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.item import BadItemError
-from rlm.delivery.http import BrokenAnswerError, Connection, Connections, Request, UnreachableError, render
-from rlm.delivery.outcome import Kind, Outcome, damaged, failure_of, outcome_of, settlement_of, unsent
+from rlm.delivery.http import Answer, BrokenAnswerError, Connection, Connections, UnreachableError, render
+from rlm.delivery.outcome import Call, settlement_of, unsent
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -42,10 +40,6 @@ AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
-#: What stands in for a guard of 0, seconds: a lane that stood still for longer has lost its claim, or its slot.
-LEAST_GUARD_SECONDS = 1.0
-#: A call must leave within this share of the guard after its stamp; the rest is for its travel time.
-LEAVING_SHARE = 0.4
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
 GIVEN_BACK_SECONDS = 0.01
@@ -169,8 +163,7 @@ class Lane:
         self._number = number
         #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
-        self._guard_seconds = lanes.store.settings.run.guard_seconds or LEAST_GUARD_SECONDS
-        self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
+        self._settings = lanes.store.settings
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
@@ -229,7 +222,7 @@ class Lane:
             lane=self._number,
             n=self._asks,
             host=host_of(self._lanes.worker_id),
-            revision=self._lanes.store.settings.revision,
+            revision=self._settings.revision,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -280,31 +273,33 @@ class Lane:
     def make(self, claim: Claim) -> Settlement:
         """Make a call; return what becomes of it."""
         crash_point("worker.claimed")
+        retry = self._settings.retry
         try:
-            return self._connect_and_call(claim)
+            return settlement_of(self._call(claim), retry, self._clock.now())
         except Exception:
             extra = {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
             log.exception("Event %s could not be handled", claim.event_id, extra=extra)
-            fault = Outcome("RLM failed during the call; the log of its worker says how", None, Kind.BROKEN)
-            return replace(self._settlement(claim, fault), counts_us=0)
+            fault = BrokenAnswerError("RLM failed during the call; the log of its worker says how")
+            return settlement_of(Call(claim, end=fault, counts_us=0), retry, self._clock.now())
 
-    def _connect_and_call(self, claim: Claim) -> Settlement:
+    def _call(self, claim: Claim) -> Call:
+        """Connect, and send the request unless it is too late by then."""
         endpoint, connections = self._lanes.endpoints[claim.type, claim.endpoint], self._lanes.connections
         deadline = self._clock.reached_at(claim.deadline_us)
-        begins_by = deadline - claim.need_us / MICROSECONDS
         try:
             # Kept connections may be about to fail like the one of the call that failed before.
             seconds = min(deadline - system_clock.monotonic(), endpoint.timeout_seconds)
             connection = connections.connect(endpoint.url, seconds, fresh=claim.tries > 0)
         except UnreachableError as error:
-            return self._settlement(claim, failure_of(error))
+            return Call(claim, endpoint, error)
         try:
             crash_point("worker.connected")
             leaves_from = self.asked_at if connection.kept else system_clock.monotonic()
             slot = claim if connection.kept else self._restamped(claim)
-            if slot is None or system_clock.monotonic() > min(leaves_from + self._leaving_seconds, begins_by):
-                return unsent(claim)
-            return self._call(slot, leaves_from, endpoint, connection, deadline)
+            begins_by = min(leaves_from + self._settings.run.leaving_seconds, deadline - claim.need_us / MICROSECONDS)
+            if slot is None or system_clock.monotonic() > begins_by:
+                return Call(claim)
+            return self._exchange(slot, leaves_from, endpoint, connection, deadline)
         finally:
             connections.put_back(connection)
 
@@ -316,9 +311,9 @@ class Lane:
             return None
         return replace(claim, stamp=restamped.now) if restamped.owned else None
 
-    def _call(
+    def _exchange(
         self, claim: Claim, leaves_from: float, endpoint: Endpoint, connection: Connection, deadline: float
-    ) -> Settlement:
+    ) -> Call:
         """Send the request, with a slot that was stamped at `leaves_from` or later, and read the answer.
 
         The slot counts from the end of the call, when its connection was closed, if there was no answer, or if it left
@@ -327,33 +322,26 @@ class Lane:
         were read in time.
         """
         # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
-        sent_at = system_clock.monotonic()
-        gives_up_at, is_late, is_sent = min(deadline, sent_at + endpoint.timeout_seconds), False, False
+        sent_at, is_sent, is_late = system_clock.monotonic(), False, False
+        gives_up_at = min(deadline, sent_at + endpoint.timeout_seconds)
+        end: Answer | Exception
         crash_point("worker.slot_taken")
-        number, item = claim.attempt + 1, Raw(claim.item)
-        request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, number, item)
         try:
-            connection.send(render(endpoint, request), gives_up_at)
+            connection.send(render(endpoint, claim), gives_up_at)
             sent_at, is_sent = system_clock.monotonic(), True
             crash_point("worker.sent")
-            is_late = sent_at > leaves_from + self._leaving_seconds
+            is_late = sent_at > leaves_from + self._settings.run.leaving_seconds
             if is_late and (restamped := self._restamped(claim)):
                 claim, leaves_from, is_late = restamped, sent_at, False
-            answer = connection.receive(gives_up_at)
-            outcome = outcome_of(answer, endpoint, system_clock.monotonic() - sent_at)
-        except BadItemError as flaw:
-            return damaged(claim, flaw, self._clock.now())
+            end = connection.receive(gives_up_at)
         except (OSError, ValueError, BrokenAnswerError) as error:
-            outcome = failure_of(error, system_clock.monotonic() - sent_at if is_sent else None)
+            end = error
         crash_point("worker.answered")
         now, counts_us = system_clock.monotonic(), None
-        read_before = claim.call_us / MICROSECONDS + self._guard_seconds
-        if is_late or outcome.seconds is None:
+        read_before = claim.call_us / MICROSECONDS + self._settings.run.guard_seconds
+        if is_late or isinstance(end, Exception):
             counts_us = 0
         elif now - read_before > leaves_from:
             counts_us = round(read_before * MICROSECONDS)
-        settlement = self._settlement(claim, outcome, cut=gives_up_at == deadline <= now)
-        return replace(settlement, took_ms=f"{1000 * (now - sent_at):.1f}", counts_us=counts_us)
-
-    def _settlement(self, claim: Claim, outcome: Outcome, *, cut: bool = False) -> Settlement:
-        return settlement_of(claim, outcome, self._lanes.store.settings.retry, self._clock.now(), cut=cut)
+        is_cut = gives_up_at == deadline <= now
+        return Call(claim, endpoint, end, now - sent_at, is_sent=is_sent, counts_us=counts_us, cut=is_cut)

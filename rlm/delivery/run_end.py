@@ -18,13 +18,12 @@ from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorker
 from rlm.core.endpoint import all_limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.text import span
 from rlm.ledger.books import Ending, books, read_ending, troubles_of, type_counts
 from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.plan.causes import left_over
+from rlm.plan.causes import left_over, shut_at_last
 from rlm.settings import Settings
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -52,8 +51,11 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
             failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
-            untaken = state.staged + (0 if run.staged else state.events)
-            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure)
+            waits, waiting = run.waits, any(count.pending for count in state.by_type.values())
+            if waits and waiting and run.left_seconds(now_us) > 0:  # no conductor need have looked since
+                windows = store.windows.look(all_limited(store.endpoints().values()))[1]
+                waits = shut_at_last(waits, state.by_type, windows, store.settings.event_types)
+            run = replace(run, state=State.FINISHING, spent=spent, failure=failure, waits=waits)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -78,7 +80,7 @@ def _log_end(record: Record) -> None:
     """Log how a run ended, as a warning if it failed or left events over."""
     counts, is_bad = record.counts, record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
     done = f"{counts.completed} completed, {counts.failed} failed, {counts.leftover} left over"
-    sentences = [f"{record.state} after {span(record.duration_seconds)}, {done}", record.failure]
+    sentences = [f"{record.state} after {record.duration_seconds:.1f} s, {done}", record.failure]
     sentences += [*(cause.sentence for cause in record.why), record.failures]
     sentence, extra = ". ".join(filter(None, sentences)), {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
@@ -119,9 +121,11 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         by_endpoint=by_endpoint,
         by_budget=by_budget,
         plan=run.plan or RunPlan(),
-        workers=RunWorkers(peak=run.workers_peak, restarted=ending.restarts - run.restarts_before if run.plan else 0),
+        workers=RunWorkers(
+            peak=max(run.workers_peak, min(1, len(ending.calls))),  # it may be over before the first look
+            restarted=ending.restarts - run.restarts_before if run.plan else 0,
+        ),
         failure=run.failure,
-        untaken=run.untaken,
         troubles=troubles_of(tally, ending.endpoints),
         leftover_by_reason=reasons,
         why=why,

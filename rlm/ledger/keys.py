@@ -13,7 +13,7 @@ lease                      hash    who conducts: owner, expires_us, token (the f
                                    trusted: server, parted, parted_at, epoch, doubted_us, doubt; schema, the form of all
                                    this (`SCHEMA` of rlm/__init__.py); sequence, the counter of arrivals: the age of an
                                    event
-event:ID                   hash    one event with its trail (rlm/core/call.py); until settled, then without its item
+event:ID                   hash    one event with its trail (lua/moving.lua); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
 due                        zset    `ID` of a claimed event -> the end of its lease (microseconds of Redis time);
@@ -56,9 +56,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rlm.settings.model import QueueSettings
-
-#: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
-READABLE_BYTES = 1_000_000
 
 
 class _Key:
@@ -106,8 +103,3 @@ class Keys:
         for window_id in window_ids:
             kinds |= {self.window(window_id): "zset", self.endpoint(window_id): "hash"}
         return kinds
-
-
-def longest_item(max_item_bytes: int) -> int:
-    """Return the size up to which a line is pushed as an item."""
-    return max(max_item_bytes, READABLE_BYTES)

@@ -10,10 +10,10 @@ import functools
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rlm.core.documents import PlannedRelease, RunPlan, TypePlan
+from rlm.core.documents import Plan, PlannedRelease, TypePlan
 from rlm.core.text import counted, named
 from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.situation import SECOND, Capacity, Demand, Horizon, Situation, Workload
@@ -26,28 +26,6 @@ RELEASE_SHARE: Final = 0.25
 WORTH_DISORDER: Final = 0.01
 #: Something binds if more of it would shorten the time by a tenth or more.
 WORTH_IT: Final = 0.9
-#: The most types, endpoints or budgets that a sentence names.
-MOST_NAMED: Final = 3
-
-
-class Plan(RunPlan, frozen=True, kw_only=True):
-    """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
-
-    `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
-    first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
-    schedule could answer the same events before `lower_bound_seconds`. `most`: the longest queue goes first, instead of
-    the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
-    """
-
-    first_call_seconds: float = 0.0
-    by_type: Mapping[str, TypePlan] = {}
-    releases: tuple[PlannedRelease, ...] = ()
-    most: bool = False
-
-    @property
-    def fits(self) -> bool:
-        """Whether no event is expected to be left over."""
-        return self.expected_leftover == 0
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -79,6 +57,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         forecast_seconds=from_first_call(max(course.forecast, soonest)),  # a coarse course may be a little early
         lower_bound_seconds=from_first_call(soonest),
         expected_leftover=course.leftover,
+        fits=not course.leftover,
         by_type={
             before.name: TypePlan(before.waiting, after.left, from_first_call(after.answered))
             for before, after in zip(situation.demands, course.demands, strict=True)
@@ -222,7 +201,7 @@ def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
     """Return in words that the limits of types bind, with those of their endpoints and budgets that are shut."""
     names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
     budgets = sorted({name for demand in demands for route in demand.routes for name in route.windows[1:]})
-    besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
+    besides = f" and the budget {named(budgets, 3)}" if budgets else ""
     shut = [f"{name} is {situation.shut[name]}" for name in names if name in situation.shut]
-    facts = f" ({named(shut, MOST_NAMED)})" if shut else ""
-    return f"the limits of {named([demand.name for demand in demands], MOST_NAMED)}{besides} bind{facts}"
+    facts = f" ({named(shut, 3)})" if shut else ""
+    return f"the limits of {named([demand.name for demand in demands], 3)}{besides} bind{facts}"

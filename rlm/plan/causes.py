@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair, call_seconds
+from rlm.core.call import Expected, Pair, expected_of
 from rlm.core.documents import Cause, Reasons
 from rlm.core.endpoint import Circuit, EventType, WindowState, all_limited, shut_by
 from rlm.core.item import Counts
@@ -65,7 +66,7 @@ def reason_of(look: Look, kind: EventType) -> str:
     places = [[look.windows[each.name] for each in all_limited([end])] for end in kind.endpoints]
     has_slot = any(all(window.free > 0 or window.wait_seconds <= 0 for window in place) for place in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())
-    shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
+    shortest = min(expected_of(kind, end.name, look.expected).seconds for end in kind.endpoints)
     is_slow = look.answer_seconds > max(SLOW_SECONDS, is_busy * shortest / 2)
     if look.is_away or (is_slow and has_slot):
         return "redis"
@@ -82,6 +83,17 @@ def add_look(waited: Waited, now: float, reasons: Mapping[str, str]) -> Waited:
         seconds = by_type.setdefault(name, {})
         seconds[reason] = round(seconds.get(reason, 0.0) + max(0.0, now - waited.until), 3)
     return Waited(max(now, waited.until), by_type, reasons)
+
+
+def shut_at_last(
+    waits: Waited, counts: Mapping[str, Counts], windows: Mapping[str, WindowState], kinds: Sequence[EventType]
+) -> Waited:
+    """Return what events waited for if their run ends before its deadline: what then keeps them is the last reason."""
+    look = Look(counts, windows, lanes=0, left_seconds=0.0)
+    reasons = {kind.name: reason_of(look, kind) for kind in kinds}
+    return replace(
+        waits, last={**waits.last, **{name: why for name, why in reasons.items() if why not in {"", "workers"}}}
+    )
 
 
 def left_over(run: Run, leftover: Mapping[str, int]) -> tuple[Reasons, tuple[Cause, ...]]:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from rlm.plan.situation import NEVER, Demand, Route, SimulatedWindow, Situation
 
 #: A simulation is exact up to so many calls.
-EXACT_STARTS: Final = 5000
+EXACT_STARTS: Final = 2000
 #: After that its grain is one part in so many of the available time.
 GRAINS: Final = 2500
 #: *Longest queue first* looks at so many open types.

@@ -5,23 +5,15 @@ Ticks are whole microseconds. Their sums are exact, so simultaneous events compa
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair
-from rlm.core.endpoint import (
-    ANSWER_SLACK_SECONDS,
-    ENDLESS_SECONDS,
-    EventType,
-    Limited,
-    WindowState,
-    all_limited,
-    shut_by,
-)
+from rlm.core.call import Expected, Pair, expected_of
+from rlm.core.endpoint import ENDLESS_SECONDS, EventType, Limited, WindowState, all_limited, shut_by
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
@@ -245,18 +237,17 @@ def _moments(work: Workload) -> dict[Pair, tuple[float, float, float]]:
     One under way that is overdue ends at the next of these. Where most of those under way take twice as long as nearly
     all should, calls are expected to go on timing out.
     """
-    under_way, late = Counter((call.type, call.endpoint) for call in work.underway), Counter[Pair]()
-    moments = {}
+    moments, ages = {}, defaultdict[Pair, list[float]](list)
     for kind in work.types:
-        usual = Expected(kind.processing_seconds, kind.processing_seconds)
         for end in kind.endpoints:
-            each = work.expected.get((kind.name, end.name), usual)
+            each = expected_of(kind, end.name, work.expected)
             moments[kind.name, end.name] = each.seconds, each.needed_seconds, end.timeout_seconds
     for call in work.underway:
-        if (pair := (call.type, call.endpoint)) in moments:
-            late[pair] += call.age_seconds > 2 * (moments[pair][1] + ANSWER_SLACK_SECONDS)
-    hang = {pair: moments[pair][2] for pair in late if 2 * late[pair] > under_way[pair]}
-    return moments | {pair: (timeout, timeout, timeout) for pair, timeout in hang.items()}
+        ages[call.type, call.endpoint].append(call.age_seconds)
+    for pair, (_, needed_seconds, timeout_seconds) in [(pair, moments[pair]) for pair in ages if pair in moments]:
+        if 2 * sum(age > 2 * needed_seconds for age in ages[pair]) > len(ages[pair]):
+            moments[pair] = timeout_seconds, timeout_seconds, timeout_seconds
+    return moments
 
 
 def _windows_of(limited: Limited, window: WindowState, added: int) -> list[SimulatedWindow]:

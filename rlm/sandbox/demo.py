@@ -12,11 +12,12 @@ from typing import TextIO
 import msgspec
 
 from rlm.admin import report, words
+from rlm.admin.text import capital
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
-from rlm.core.text import capital, counted, sentence
+from rlm.core.text import counted
 from rlm.ledger.books import books
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
@@ -141,7 +142,7 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
     yield f"The run ended {words.summary(record)}."
     if record.counts.leftover:
         for cause in record.why:
-            yield from wrap(sentence(cause.sentence), 80)
+            yield from wrap(f"{capital(cause.sentence)}.", 80)
         yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
     for name, fact in words.against_plan(record).items():
         yield f"{capital(name)}: {fact}."

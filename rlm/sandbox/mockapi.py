@@ -20,9 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from rlm.admin.errors import ListenError
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, EventType, Limit, Rule
-from rlm.core.errors import ConfigurationError, ListenError
+from rlm.core.errors import ConfigurationError
 
 #: Most clients that wait to be accepted: all workers of a system connect at the same instant.
 _WAITING = 1024

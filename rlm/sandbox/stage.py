@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import structs
 
+from rlm.admin.errors import InterruptedByHandError
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Limit
-from rlm.core.errors import InterruptedByHandError, RunError
+from rlm.core.errors import RunError
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.processes.group import ProcessGroup

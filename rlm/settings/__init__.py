@@ -14,9 +14,8 @@ from msgspec import structs
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.core.text import did_you_mean
 from rlm.settings import model, secrets
-from rlm.settings.layers import Place, dotted, layers_of, leaves, masked
+from rlm.settings.layers import Layers, Place, did_you_mean, dotted, layers_of, leaves, masked
 from rlm.settings.model import check_endpoint_url
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
@@ -77,13 +76,15 @@ def load_settings(
 
     The variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file; `overrides`
     (`KEY=VALUE` each, from `--set`) override both. The same file and environment give the same `revision` in every
-    process. If `lenient`, sections with faults are the built-in ones.
+    process. If `lenient`, the types are the built-in ones, and sections with faults or after one that is no TOML.
 
     Raises:
         ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
     """
-    layers = layers_of(path, environ, overrides)
+    layers = layers_of(path, environ, overrides, lenient=lenient)
     document = layers.read()
+    if lenient:
+        document = structs.replace(document, types=Layers({}, None, {}, ()).read().types)
     event_types = tuple(_event_types(document, environ))
     for place, problem in (*_clashes(event_types), *_problems(document)):
         layers.refuse(place, problem)

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
@@ -18,7 +19,7 @@ import msgspec
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
-from rlm.core.text import cut, did_you_mean, is_name, safe_line
+from rlm.core.text import cut, is_name, safe_line
 from rlm.settings.model import NAMES, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
@@ -42,6 +43,17 @@ def dotted(place: Place) -> str:
         part if isinstance(part, int) or re.fullmatch(r"[A-Za-z0-9_-]+", part) else written(part) for part in place
     )
     return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return a suffix with the known name closest to `name`, ignoring case; empty if none is close."""
+    if len(name) > 100:  # noqa: PLR2004  # longer than any name
+        return ""
+    import difflib  # noqa: PLC0415  # needed only after a typing error
+
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 def built_in_types() -> Tables:
@@ -161,8 +173,12 @@ class Layers:
         self.faults.append(f"{origin}: {subject}: {problem}")
 
 
-def layers_of(path: Path | None, environ: Mapping[str, str], options: Iterable[str]) -> Layers:
+def layers_of(
+    path: Path | None, environ: Mapping[str, str], options: Iterable[str], *, lenient: bool = False
+) -> Layers:
     """Return the layers with the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml` if it exists, else none.
+
+    If `lenient`, the tables before the one that is no TOML are read, if they or the environment name the Redis.
 
     Raises:
         UnsafeError: another user could change the file, or it is not a regular file.
@@ -172,9 +188,16 @@ def layers_of(path: Path | None, environ: Mapping[str, str], options: Iterable[s
     path = Path(named or "rlm.toml").absolute()
     if not named and not os.path.lexists(path):
         return Layers({}, None, environ, options)
+    content = ""
     try:
-        return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path, environ, options)
+        content = read_trusted(path).decode("utf-8-sig")
+        return Layers(tomllib.loads(content), path, environ, options)
     except (ValueError, RecursionError) as error:
+        line = re.search(r"at line (\d+)", str(error))
+        before = "\n".join(content.split("\n")[: int(line[1]) if line else None]).rpartition("\n[")[0]
+        with suppress(ValueError, RecursionError):
+            if lenient and ("redis" in (tables := tomllib.loads(before)) or environ.get("REDIS_URL")):
+                return Layers(tables, path, environ, options)
         raise ConfigurationError(f"file {path}: is not valid TOML in UTF-8: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error

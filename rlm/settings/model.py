@@ -206,12 +206,17 @@ class RunSettings(Section, frozen=True):
     window_seconds: Seconds = 180.0
     every_seconds: Seconds = 180.0
     target: Annotated[float, _may("a number above 0, at most 1", gt=0, le=1)] = 0.75
-    guard_seconds: Delay = 0.5
+    guard_seconds: Seconds = 0.5
     history: Annotated[int, _whole(1)] = 1000
 
     def __post_init__(self) -> None:
         if self.window_seconds > self.every_seconds:
             raise ValueError(f"window_seconds must be at most every_seconds, which is {self.every_seconds:g}")
+
+    @property
+    def leaving_seconds(self) -> float:
+        """A call must leave within so many seconds after its stamp; the rest of the guard is for its travel time."""
+        return 0.4 * self.guard_seconds
 
 
 class WorkersSettings(Section, frozen=True):

@@ -22,7 +22,7 @@ from rlm.admin.queue import oldest_in_ledger
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.run import OPEN, State
+from rlm.core.run import State
 from rlm.ledger.calls import BOUNDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
@@ -30,6 +30,8 @@ from rlm.ledger.values import MICROSECONDS
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+#: The states of an open run.
+_OPEN: Final = (State.DRAINING, State.PLANNING, State.RUNNING, State.FINISHING)
 
 
 class Metric(NamedTuple):
@@ -147,7 +149,7 @@ def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
     yield "rlm_tick_interval_seconds", settings.every_seconds
     yield "rlm_run_target_seconds", settings.target * settings.window_seconds
     yield "rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0
-    for state in ("idle", *OPEN):
+    for state in ("idle", *_OPEN):
         yield "rlm_run_state", int(state == (run.state if run else "idle")), state
     yield "rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0
     for reason, number in asdict(last.leftover_by_reason if last else Reasons()).items():
@@ -180,7 +182,7 @@ def _totals(store: Store) -> Iterator[_Sample]:
     for name in endpoints:
         for answer, field in {"completed": "delivered", "throttled": "throttled", "error": "errors"}.items():
             yield "rlm_calls_total", totals.get(f"{field}:{name}", 0), name, answer
-    for state in sorted({*State} - {*OPEN}):
+    for state in sorted({*State}.difference(_OPEN)):
         yield "rlm_runs_total", totals.get(f"runs:{state}", 0), state
     for metric, what, names in (
         ("rlm_call_duration_seconds", "call", endpoints),

@@ -12,8 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from rlm.admin.text import LONGEST_LINE, LONGEST_TEXT
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe, safe_line
+from rlm.core.text import cut, safe, safe_line
 
 
 def console_on(stream: TextIO) -> Console:

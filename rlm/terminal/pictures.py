@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
+from rlm.admin.text import LONGEST_LINE, LONGEST_TEXT, span
 from rlm.core.documents import EndpointView, QueueLook, QueueStats, Record, Rest, RunDocument, RunStatus, View, Worker
-from rlm.core.endpoint import WELL
-from rlm.core.text import counted, harmless, span
+from rlm.core.endpoint import Circuit
+from rlm.core.text import counted, cut, safe_line
 from rlm.terminal.drawing import QUIET, bar, facts, picture, state_text, table
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
@@ -22,11 +23,23 @@ CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 #: rows; more workers than the other are only counted.
 LISTED_ENDPOINTS, LISTED_WORKERS = 8, 20
 
+#: In these states of an endpoint only its limit decides.
+_WELL = {Circuit.OK, Circuit.FULL}
+
 _Document = TypeVar("_Document", bound=msgspec.Struct)
 
 
 def _safe(document: _Document) -> _Document:
-    return msgspec.convert(harmless(msgspec.to_builtins(document)), type(document))
+    return msgspec.convert(_harmless(msgspec.to_builtins(document)), type(document))
+
+
+def _harmless(document: Any) -> Any:
+    """Return a JSON document for display: `safe_line` is applied to every text, and each is cut."""
+    if isinstance(document, dict):
+        return {cut(safe_line(name), LONGEST_TEXT): _harmless(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_harmless(value) for value in document]
+    return cut(safe_line(document), LONGEST_LINE) if isinstance(document, str) else document
 
 
 def picture_of(document: View, name: str = "", *, endpoints: bool = True) -> RenderableType:
@@ -62,7 +75,7 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     yield table(headings, (_type(run, name) for name in run.by_type))
     limited = [each for each in run.endpoints.values() if each.allowed]
     if len(limited) > LISTED_ENDPOINTS:
-        limited = [each for each in limited if each.health not in WELL]
+        limited = [each for each in limited if each.health not in _WELL]
     if limited:
         yield Text()
         yield table("endpoint|~|#used|#next slot:dim|limit:dim|health", map(_endpoint, limited))
@@ -92,7 +105,7 @@ def _type(run: RunStatus, name: str) -> list[RenderableType | float]:
 
 def _endpoint(end: EndpointView) -> list[RenderableType | float]:
     left = f" for {span(end.circuit_seconds)}" if end.circuit_seconds is not None else ""
-    health = Text(f"{end.health}{left}", style="green" if end.health in WELL else "red")
+    health = Text(f"{end.health}{left}", style="green" if end.health in _WELL else "red")
     used, colour = f"{end.used}/{end.allowed}", "cyan" if end.free > 0 else "yellow"
     return [end.name, bar(end.used, end.allowed, colour), used, words.next_slot(end), end.limit, health]
 

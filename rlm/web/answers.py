@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from rlm.core.errors import BadQuestionError
+from rlm.admin.errors import BadQuestionError
 
 _Asked = TypeVar("_Asked", bound=msgspec.Struct)
 

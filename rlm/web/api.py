@@ -19,16 +19,17 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.admin import endpoints as live
 from rlm.admin import report
+from rlm.admin.errors import BadQuestionError, NoSuchEndpointError
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, LetterFilter, deal_with, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question, view_of
 from rlm.admin.queue import queue_stats
 from rlm.admin.report import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
+from rlm.admin.text import LONGEST_SECONDS, LONGEST_TEXT, Duration, seconds_in
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import Limited
-from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import LONGEST_SECONDS, LONGEST_TEXT, Duration, cut, safe_line, seconds_in
+from rlm.core.text import cut, safe_line
 from rlm.ledger.store import Store
 from rlm.web.answers import document, of_query
 
@@ -142,17 +143,17 @@ def _deal(call: Call, deal: Deal) -> object:
 
 
 def _pause(call: Call) -> object:
-    call.store.control.pause(call.limited, call.by, call.given.seconds)
+    call.store.rules.pause(call.limited, call.by, call.given.seconds)
     return live.standing(call.store)[call.about]
 
 
 def _resume(call: Call) -> object:
-    call.store.control.resume(call.limited, call.by)
+    call.store.rules.resume(call.limited, call.by)
     return live.standing(call.store)[call.about]
 
 
 def _limit(call: Call) -> object:
-    call.store.control.limit(call.limited, live.check_rate(call.given.rate), call.by)
+    call.store.rules.limit(call.limited, live.check_rate(call.given.rate), call.by)
     return live.standing(call.store)[call.about]
 
 

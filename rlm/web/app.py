@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rlm.admin.conditions import KINDS, conditions, stops
+from rlm.admin.errors import NoSuchEndpointError
 from rlm.core import errors
 from rlm.ledger.store import Store
 from rlm.settings.secrets import mask, resolve
@@ -63,7 +64,7 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
     status = {1: 409, 2: 400, 3: 404, 4: 503}.get(error.exit_code, 500)
-    status = 404 if isinstance(error, errors.NoSuchEndpointError) else status
+    status = 404 if isinstance(error, NoSuchEndpointError) else status
     what, remedy = str(error), "/openapi.json describes what may be asked."
     if isinstance(error, errors.StoreError):
         what, remedy = error.what, error.remedy or "`rlm doctor` on the host says more."
@@ -84,6 +85,7 @@ def read_token(configured: str, environ: Mapping[str, str]) -> str:
     except ValueError:
         token = ""
     if configured and not re.fullmatch(r"[!-~]{16,200}", token):
-        words = f"web.token: {configured} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
+        name = configured.replace("env:", "the variable ", 1)  # `env:NAME` as a whole is masked
+        words = f"web.token: {name} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
         raise errors.ConfigurationError(words)
     return token

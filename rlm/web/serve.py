@@ -15,7 +15,8 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rlm.core.errors import ConfigurationError, ListenError
+from rlm.admin.errors import ListenError
+from rlm.core.errors import ConfigurationError
 from rlm.processes.signals import StopSignals
 from rlm.web.access import HEADERS, is_loopback
 

@@ -8,11 +8,10 @@ import threading
 import time
 from contextlib import suppress
 
-from msgspec import Raw
-
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery.http import BrokenAnswerError, Request, render
-from rlm.delivery.outcome import failure_of, outcome_of
+from rlm.delivery.http import BrokenAnswerError, render
+from rlm.delivery.outcome import Call, outcome_of
+from rlm.ledger.turns import Claim
 
 #: Seconds after which an expected event has not happened.
 PATIENCE = 10.0
@@ -155,8 +154,11 @@ def endpoint(url, headers=None, name="api"):
     return Endpoint(name, url, Limit.parse("30/minute"), 10.0, headers or {})
 
 
-def request(number=1, item=ITEM):
-    return Request(f"i{number}:T", "T", "w", "r1", 1, Raw(item))
+def request(number=1, item=ITEM, **changes):
+    """Return the claim of a call."""
+    usual = {"event_id": f"i{number}:T", "wallet_name": "w", "run_id": "r1", "attempt": 0}
+    times = {"number": 1, "stamp": 0, "deadline_us": 0, "call_us": 0, "need_us": 0, "tries": 0, "runs": 0}
+    return Claim(endpoint="api", worker_id="here:1:w", item=item, **times, **usual | changes)
 
 
 def call(connections, target, wanted=None, seconds=PATIENCE):
@@ -167,12 +169,14 @@ def call(connections, target, wanted=None, seconds=PATIENCE):
 
 def exchange(connections, connection, target, deadline, wanted=None):
     """Send and receive over a connection, and put it back."""
-    sent_at = None
+    claim, sent_at = wanted or request(), None
     try:
-        connection.send(render(target, wanted or request()), deadline)
+        connection.send(render(target, claim), deadline)
         sent_at = time.monotonic()
-        return outcome_of(connection.receive(deadline), target, time.monotonic() - sent_at)
+        end = connection.receive(deadline)
     except (OSError, ValueError, BrokenAnswerError) as error:
-        return failure_of(error, sent_at and time.monotonic() - sent_at)
+        end = error
     finally:
         connections.put_back(connection)
+    seconds = time.monotonic() - (sent_at or deadline)
+    return outcome_of(Call(claim, target, end, seconds, is_sent=sent_at is not None))

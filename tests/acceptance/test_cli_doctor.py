@@ -7,9 +7,10 @@ import json
 import pytest
 
 from rlm.core.clock import system_clock
+from rlm.core.run import State
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import words_of
-from tests.store import steps
+from tests.store import steps, windows
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -67,7 +68,7 @@ def test_all_is_well_only_without_a_condition(led):
 
 def test_missing_workers_are_no_worker_or_too_few(led):
     """Those that have just been started are waited for."""
-    led.store.runs.want(led.token, 2)
+    led.store.client.hset(led.store.keys.processes, "wanted", 2)
     assert "of 2 wanted" in codes(led, 1)["no_worker"]
     announce(led, Role.WORKER, process_id="1", state=WorkerState.READY)
     assert "1 ready of 2 wanted" in codes(led)["workers_missing"]
@@ -75,14 +76,29 @@ def test_missing_workers_are_no_worker_or_too_few(led):
     assert codes(led) == {}
 
 
-def test_with_a_faulty_file_it_says_what_lives(led):
-    """And what is wrong in the file, with exit 2."""
-    led.config.write_text(led.config.read_text() + "[workers]\nmax = 0\n")
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("[workers]\nmax = 0\n", "workers.max = 0"),
+        ("[run]\n[run]\n", "not valid TOML"),
+        ('[types.A]\nrate_limit = "1/minute"\nendpoints = [{ name = "a", url = "http://a/${NO}" }]', "NO is not set"),
+    ],
+)
+def test_with_a_faulty_file_it_says_what_lives(led, lines, fault):
+    """And what is wrong in the file, with exit 2. Of one that is no TOML the tables before the fault name the Redis."""
+    led.config.write_text(led.config.read_text() + lines)
 
     done = led.rlm("doctor", code=2)
 
     assert "scheduler" in done.stdout
-    assert "workers.max = 0" in done.stderr
+    assert fault in done.stderr
+
+
+def test_web_names_the_variable_that_lacks_its_token(inst):
+    """Which is no secret."""
+    inst.config.write_text(inst.config.read_text() + '[web]\ntoken = "env:RLM_NO"\n')
+
+    assert "the variable RLM_NO must hold" in inst.rlm("web", code=2).stderr
 
 
 def test_an_overdue_run_is_an_error(led):
@@ -93,6 +109,43 @@ def test_an_overdue_run_is_an_error(led):
     led.store.client.hset(led.store.keys.run, "deadline_us", led.store.now_us() - 60_000_000)
 
     assert f"run {run.id} should have been closed" in codes(led, 1)["run_stuck"]
+
+
+def test_what_is_left_over_because_calls_hang_names_them(led):
+    """So says the event meanwhile: slots are free, but no lane is."""
+    led.push(*steps.items(2, steps.TYPE))
+    run = led.start_run(window_seconds=1000)
+    steps.claim(led.store)
+    steps.put_into(led.store, State.RUNNING)
+    led.store.runs.note(led.token, run.id, waits=json.dumps({"until": run.started_at, "last": {steps.TYPE: "lanes"}}))
+    announce(led, Role.WORKER, state=WorkerState.READY)
+    assert "all lanes are busy" in led.json("explain", steps.event_id(2))["sentence"]
+    led.store.runs.note(led.token, run.id, first_release_at=run.started_at - 100)
+    assert "calls without an answer hold all lanes" in codes(led, 1)["run_stuck"]
+
+    led.close_run(run)
+
+    assert "all lanes were busy; 1 x cut by the deadline, rebalance_api" in codes(led)["leftovers"]
+
+
+def test_a_window_that_is_held_since_its_limit_was_changed_is_no_doubt(led):
+    """RLM does not know the calls of all of a longer period; until it does none is made."""
+    windows.hold(led.store, led.settings.endpoints["rebalance_api"], 600)
+
+    told = codes(led)
+
+    assert list(told) == ["endpoint_full"]
+    assert "longer period" in told["endpoint_full"]
+
+
+@pytest.mark.parametrize(("number", "probe"), [(0, "the next event"), (1, "one event at a time")])
+def test_a_failing_endpoint_is_probed_by_what_waits(led, number, probe):
+    """Without an event nothing calls it, and it stays as it is."""
+    led.push(*steps.items(number, steps.TYPE))
+    led.start_run()
+    windows.set_record(led.store, led.settings.endpoints["rebalance_api"], since=1, failures=5, failed_with="HTTP 403")
+
+    assert f"{probe} probes it" in codes(led)["endpoint_failing"]
 
 
 def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):

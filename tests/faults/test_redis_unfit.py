@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from rlm.admin.conditions import conditions
 from scheduler.office import FIT_SECONDS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -39,3 +40,16 @@ def test_a_redis_that_would_evict_gets_no_more_to_keep(system):
     assert len(system.api.arrivals) > seen
     system.assert_promises(events, [record])
     assert_next_run(system)
+
+
+def test_a_redis_that_takes_no_more_clients_keeps_the_workers_away(system):
+    """That is why none is ready; then the run goes on."""
+    client = system.store.client
+    client.config_set("maxclients", client.info("clients")["connected_clients"])
+    events = system.push_evenly(40)
+    run_id = system.ask_for_run()
+
+    wait_until(lambda: "as many clients as it takes" in str(conditions(system.store)), message="it is said why")
+    client.config_set("maxclients", 1000)
+
+    system.assert_promises(events, [system.await_record(run_id)])

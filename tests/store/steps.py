@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from rlm.admin.planning import types_in_force
-from rlm.core.call import CallEnd, Heard
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
@@ -97,8 +97,7 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     """Open a run, drain into it, and set it running."""
     run = open_run(store, token, window_seconds)
     drain(store, token, run)
-    for state in (State.PLANNING, State.RUNNING):
-        assert store.runs.advance(token, run.id, state)
+    assert store.runs.start(token, run.id)
     return replace(run, state=State.RUNNING)
 
 
@@ -138,8 +137,7 @@ def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: 
     """Return what a lane tells of its claim; without a `finish` the call was not sent."""
     told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
     if finish:
-        heard = told.pop("heard", Heard())
-        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, heard), **told}
+        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, "", None), **told}
     return Settlement(event_id=claim.event_id, number=claim.number, **told)
 
 

@@ -8,8 +8,9 @@ import signal
 import pytest
 
 from rlm import telemetry
+from rlm.admin.errors import InterruptedByHandError
 from rlm.cli.runs import conduct_here
-from rlm.core.errors import InterruptedByHandError, StoreUnfitError
+from rlm.core.errors import StoreUnfitError
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor

@@ -11,6 +11,7 @@ from rlm.delivery import run_end
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 from tests.store.windows import stamps
+from tests.values import replace
 
 
 def close(store, token, run):
@@ -98,9 +99,10 @@ def test_what_was_marked_and_not_closed_is_closed(store, token, running):
     assert run_end.close_run(store, run.id).counts.leftover == 2
 
 
-@pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 0)])
+@pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 1)])
 def test_workers_stay_only_if_something_is_left_over(store, token, running, completed, kept):
     """The next run needs them again; else those leave that are not always there."""
+    store.settings = replace(store.settings, workers=replace(store.settings.workers, min=1))
     run = running(2)
     for _ in range(completed):
         steps.complete(store, steps.claim(store))
@@ -108,7 +110,22 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
 
     close(store, token, run)
 
-    assert store.processes.wanted() == max(store.settings.workers.min, kept)
+    assert store.processes.wanted() == kept
+
+
+def test_what_is_left_over_early_waited_for_what_keeps_it_then(store, token, running):
+    """Not for workers, which have come since the conductor looked, and made all the calls that the limit allows."""
+    run = running(11)
+    store.runs.note(token, run.id, waits=json.dumps({"until": run.started_at, "last": {steps.TYPE: "workers"}}))
+    steps.complete(store, steps.claim(store))
+    for endpoint in store.settings.event_types[0].endpoints:
+        while not store.windows.take(endpoint):
+            pass
+
+    record = run_end.close_run(store, run.id, token=token)
+
+    assert record.leftover_by_reason.slots == 10
+    assert record.workers.peak == 1
 
 
 def test_calls_of_earlier_runs_are_no_part_of_a_peak(store, token, running):

@@ -15,6 +15,7 @@ from rlm.delivery.outcome import Kind
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
 from rlm.ledger.values import RedisClock
+from rlm.settings.model import RunSettings
 from tests.clocks import SetClock
 
 GUARD, TIMEOUT = 0.5, 10.0
@@ -29,7 +30,6 @@ class Scene:
         self.clock = clock
         self.kept, self.connecting, self.sending, self.answering = True, 0.0, 0.0, 0.1
         self.owned, self.restamping, self.away = True, 0.0, False
-        self.guard = GUARD
         self.sent, self.put_back_to, self.restamps = [], [], []
 
     def make(self, *, window=60.0, asked=0.0, item=b"{}", endpoint="a", **changes):
@@ -45,7 +45,7 @@ class Scene:
                 EventType(kind, 1, 0.5, (Endpoint("a", "http://a:1", Limit.parse("9/minute"), seconds),))
                 for kind, seconds in (("T", TIMEOUT), ("OTHER", 2 * TIMEOUT))
             ],
-            run=SimpleNamespace(guard_seconds=self.guard),
+            run=RunSettings(guard_seconds=GUARD),
             retry=SimpleNamespace(max_attempts=3, max_runs=5),
         )
         self.began = began
@@ -165,12 +165,6 @@ def test_after_a_fault_its_slot_counts_from_now_and_an_attempt_is_spent(scene, s
 
     assert (settlement.to, settlement.sent, settlement.counts_us) == ("backoff", True, 0)
     assert settlement.fields
-
-
-def test_without_a_guard_a_lane_that_stood_still_gives_its_call_back(scene):
-    scene.guard = 0.0
-
-    assert is_unsent(scene.make(asked=0.5))
 
 
 def test_a_call_that_left_late_is_stamped_anew(scene):

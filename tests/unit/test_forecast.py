@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from rlm.core.call import Expected
+from rlm.core.documents import Plan
 from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
 from rlm.core.item import Counts
-from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import Horizon, Situation, Underway, Workload
 from scheduler import conductor

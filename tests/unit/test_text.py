@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+from rlm.admin.text import seconds_in
 from rlm.cli.group import rlm
-from rlm.core.text import seconds_of
 from tests.each import each
 
 
@@ -15,7 +15,7 @@ from tests.each import each
     [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("24h", 86_400), ("2d", 172_800)],
 )
 def test_a_duration_is_a_number_of_seconds_or_has_units(text, seconds):
-    assert seconds_of(text) == seconds
+    assert seconds_in(text) == seconds
 
 
 @pytest.mark.parametrize(

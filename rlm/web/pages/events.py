@@ -12,9 +12,9 @@ from rlm.admin.explain import explain
 from rlm.admin.letters import LetterFilter, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question
 from rlm.admin.queue import WAITING, EventFilter, list_waiting, queue_stats
+from rlm.admin.text import seconds_in
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
-from rlm.core.text import seconds_in
 from rlm.ledger.store import Store
 from rlm.web.pages.page import ListFilter, Page, Query
 

@@ -20,10 +20,11 @@ from starlette.datastructures import QueryParams
 from rlm import __version__
 from rlm.admin import words
 from rlm.admin.endpoints import health_beside
+from rlm.admin.errors import BadQuestionError
+from rlm.admin.text import capital, one_line, safe_words, span
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Circuit
-from rlm.core.errors import BadQuestionError
-from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
+from rlm.core.text import counted, safe_line
 from rlm.ledger.store import Store
 from rlm.web.answers import of_query
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from rlm.admin import words
 from rlm.admin.report import RunCourse
+from rlm.admin.text import span
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record, RunStatus
-from rlm.core.text import counted, span
+from rlm.core.text import counted
 from rlm.ledger.rules import Change
 
 _Points = Sequence[tuple[float, float]]

@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from rlm.admin.errors import BadQuestionError
 from rlm.admin.planning import MOST_EVENTS, Forecast, PlanAsk, answer, read_question, side_by_side, types_in_force
 from rlm.admin.queue import queue_stats
-from rlm.core.errors import BadQuestionError, ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.ledger.store import Store
 from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
