@@ -57,38 +57,6 @@ def test_an_overload_leaves_exactly_what_the_limits_do_not_allow_and_the_next_ru
 
 
 @pytest.mark.long
-def test_bad_items_become_dead_letters_and_touch_nothing_else(system):
-    """Ten kinds of bad items among good ones: the good are done, the bad are dead letters with their reasons."""
-    good = [make_item(f"good{index}", system.types[index % 5]) for index in range(50)]
-    bad = {
-        b"{not json": "not_json",
-        b'{"id": NaN}': "not_json",
-        b"\xff\xfe": "not_utf8",
-        b"[1, 2]": "not_object",
-        b'{"id": "b1"}': "missing_field",
-        b'{"id": 7, "wallet_name": "w", "events": ["X"]}': "wrong_type",
-        b'{"id": "b 2", "wallet_name": "w", "events": ["X"]}': "bad_value",
-        b'{"id": "b3", "wallet_name": "w", "events": [1]}': "wrong_type",
-        b'{"id": "b4", "wallet_name": "w", "events": []}': "bad_value",
-        b"[" * 5000 + b"]" * 5000: "too_deep",
-        b'"' + b"x" * 70000 + b'"': "too_large",
-        b'{"id": "b5", "wallet_name": "w", "events": ["NO_SUCH_TYPE", "REBALANCE_NEEDED"]}': "unknown_type",
-    }
-    events = system.push(good[:25])
-    system.store.intake.push(list(bad))
-    events += system.push(good[25:])
-
-    record = system.await_record(system.ask_for_run())
-
-    assert record["state"] == "completed"
-    assert record["counts"]["taken"] == record["counts"]["completed"] == 51
-    assert record["counts"]["invalid"] == len(bad)
-    assert sorted(letter["reason"] for letter in system.letters()) == sorted(bad.values())
-    assert system.answered()["b5:REBALANCE_NEEDED"] == 1
-    system.assert_promises([*events, "b5:REBALANCE_NEEDED"], [record])
-
-
-@pytest.mark.long
 def test_a_tick_that_came_when_no_scheduler_lived_is_served_by_the_next_one(make_system):
     """Also by one that was started after the tick; where no tick was ever noted, none was missed."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": str(A_DAY)}) as system:
