@@ -104,7 +104,7 @@ class Conductor:
         store, token, run_id = self._store, self._office.token, self._run.id
         for name in store.known_types:
             if name not in store.settings.types and (
-                failed := store.recovery.fail_unknown(token, run_id, name, self._goes_on)
+                failed := store.ledger.fail_unknown(token, run_id, name, self._goes_on)
             ):
                 told = "%d events of %s, which is no longer configured, became dead letters"
                 log.warning(told, failed, name, extra={"action": "fail_unknown", "run_id": run_id})

@@ -22,7 +22,6 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decod
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
-from rlm.ledger.keys import longest_item
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, reading, whole
@@ -52,6 +51,8 @@ PAGE = 200
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
+#: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
+READABLE_BYTES = 1_000_000
 #: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
 RECENT_SECONDS, KNOWN_FROM_SECONDS = 60.0, 5.0
 
@@ -306,6 +307,11 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
             line = file.readline(longest + 1) or b"\n"
 
 
+def longest_item(store: Store) -> int:
+    """Return the size up to which a line is pushed as an item."""
+    return max(store.settings.queue.max_item_bytes, READABLE_BYTES)
+
+
 def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `done`.
 
@@ -313,7 +319,7 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
     `done.pushed` may have been pushed.
     """
     chunk: list[bytes] = []
-    longest, size = longest_item(store.settings.queue.max_item_bytes), 0
+    longest, size = longest_item(store), 0
     for number, line in enumerate(lines, start=1):
         item = line.rstrip(b"\r\n")
         if len(item) > longest:
@@ -347,7 +353,7 @@ def drop_leftovers(store: Store, event_ids: Sequence[str]) -> int:
     """
     number = 0
     for start in range(0, len(event_ids), CHUNK):
-        dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
+        dropped, is_open = store.ledger.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
             break

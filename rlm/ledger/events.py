@@ -25,7 +25,11 @@ POISON_DEATHS = 3
 
 
 class Ledger(Part):
-    """Reads where the events of the ledger are."""
+    """Reads where the events of the ledger are, puts them back, and removes them. Each change may be repeated."""
+
+    def __init__(self, store: Access, letters: Letters) -> None:
+        super().__init__(store)
+        self._dead = letters
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger: some were counted."""
@@ -52,26 +56,6 @@ class Ledger(Part):
             name: Counts(number, inflight[name], backoff[name], spent[name])
             for name, number in zip(types, ready, strict=True)
         }
-
-
-def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
-    """Yield the events of `due`, whether each waits for another attempt, and its score; those under way first."""
-    events = ((member.removeprefix(LATER), member.startswith(LATER), at) for member, at in scored(reply))
-    return iter(sorted(events, key=itemgetter(1)))
-
-
-def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:
-    """Yield the members of a zset with their scores from the reply to a command WITHSCORES."""
-    for member, score in zip(reply[::2], reply[1::2], strict=True):
-        yield text(member), float(score)
-
-
-class Recovery(Part):
-    """Puts events back, or removes them. Every method may be repeated; the second time changes nothing."""
-
-    def __init__(self, store: Access, letters: Letters) -> None:
-        super().__init__(store)
-        self._dead = letters
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the ready events of a type that is no longer configured; return how many.
@@ -134,3 +118,15 @@ class Recovery(Part):
             event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of).decode()
             for event_id, (item,) in zip(event_ids, items, strict=True)
         }
+
+
+def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
+    """Yield the events of `due`, whether each waits for another attempt, and its score; those under way first."""
+    events = ((member.removeprefix(LATER), member.startswith(LATER), at) for member, at in scored(reply))
+    return iter(sorted(events, key=itemgetter(1)))
+
+
+def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:
+    """Yield the members of a zset with their scores from the reply to a command WITHSCORES."""
+    for member, score in zip(reply[::2], reply[1::2], strict=True):
+        yield text(member), float(score)

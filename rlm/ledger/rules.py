@@ -36,6 +36,7 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     id: str
+    limit: str
     keep: int
     longest: int
     rules: list[list[int]]
@@ -48,7 +49,7 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
         rules.sort(key=lambda rule: rule[1])
         spans = [rule.seconds for rule in limited.limit.rules if rule.seconds <= LONGEST_HOLD_SECONDS]
         keep, longest = (us_of(span + guard_seconds) for span in (limited.limit.longest_seconds, max(spans, default=0)))
-        return cls(limited.window_id, keep, longest if spans else 0, rules, len(spans) < len(rules))
+        return cls(limited.window_id, limited.limit.text, keep, longest if spans else 0, rules, len(spans) < len(rules))
 
 
 class EndpointRules(msgspec.Struct, frozen=True):

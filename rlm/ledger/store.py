@@ -14,7 +14,7 @@ from rlm.core.text import safe_line
 from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
-from rlm.ledger.events import Ledger, Recovery
+from rlm.ledger.events import Ledger
 from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Notes, Schedule
 from rlm.ledger.letters import Letters
@@ -55,10 +55,9 @@ class Store(Access):
     processes = cached_property(Processes)
     letters = cached_property(Letters)
     intake = cached_property(lambda self: Intake(self, self.letters))
-    recovery = cached_property(lambda self: Recovery(self, self.letters))
+    ledger = cached_property(lambda self: Ledger(self, self.letters))
     turns = cached_property(Turns)
     rules = cached_property(Rules)
-    ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
     windows = cached_property(Windows)

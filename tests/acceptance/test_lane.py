@@ -154,7 +154,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
 
     def receive(*args):
         answer = real(*args)
-        bench.store.recovery.reap("w1")
+        bench.store.ledger.reap("w1")
         bench.store.runs.cancel(bench.run_id)
         return answer
 

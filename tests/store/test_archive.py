@@ -52,7 +52,7 @@ def test_the_bound_is_kept_while_letters_are_written(bounded, token):
     for _ in bounded.intake.drain(token, run.id, steps.priorities(bounded)):
         most = max(most, bounded.letters.count())
     assert most <= 4 + 100
-    bounded.recovery.fail_unknown(token, run.id, steps.TYPE, lambda: bounded.letters.count() <= 4 + 200)
+    bounded.ledger.fail_unknown(token, run.id, steps.TYPE, lambda: bounded.letters.count() <= 4 + 200)
     bounded.letters.archive_some()
 
     assert bounded.letters.count() == 4

@@ -80,7 +80,7 @@ def left(store, token):
 
 def test_the_books_balance_after_a_drop(store, token, left):
     """What the last run left over is what is pending and what was dropped; the next run carries the rest over."""
-    store.recovery.drop(steps.event_ids(2))
+    store.ledger.drop(steps.event_ids(2))
 
     assert books(store).faults(left) == []
     steps.start_run(store, token)
@@ -94,4 +94,4 @@ def test_nothing_is_dropped_while_a_run_is_open(store, token, left):
     steps.claim(store)
 
     with looks.nothing_changes(store):
-        assert store.recovery.drop(steps.event_ids(3)) == (0, True)
+        assert store.ledger.drop(steps.event_ids(3)) == (0, True)

@@ -7,6 +7,7 @@ import pytest
 from rlm.admin.endpoints import endpoint_list
 from rlm.admin.planning import types_in_force
 from rlm.core.endpoint import Limit
+from rlm.ledger.rules import read_rules
 from rlm.ledger.store import Store
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, refusal, set_limits, take
@@ -95,6 +96,19 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
         after.rules.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
+
+
+def test_rules_that_were_read_before_a_limit_was_set_do_not_undo_it(store, token):
+    """A conductor plans once a second by what it has read."""
+    store.rules.publish_limits(token)
+    before = types_in_force(store)
+    store.rules.publish(token, before, {})
+    by_hand(store, "5/minute")
+
+    store.rules.publish(token, before, {})
+
+    entry = read_rules(store.ask("HGET", store.keys.rules, steps.ENDPOINT))
+    assert entry.windows[0].rules[0][0] == 5
 
 
 def test_a_paused_budget_pauses_all_that_hang_on_it(store):

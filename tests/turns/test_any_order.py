@@ -144,7 +144,7 @@ class Storm:
             self.world.store.turns.restamp(call, lane.number)
 
     def reap(self) -> None:
-        self.world.store.recovery.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)
+        self.world.store.ledger.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)
 
     def pause(self) -> None:
         self.world.store.rules.pause(self.draw.choice(self.ends), "me", self.draw.choice((0.1, 2.0)))

@@ -239,7 +239,7 @@ def test_longest_queue_first_passes_over_a_type_whose_queue_holds_something_else
 def test_what_a_worker_holds_is_dropped_if_it_is_something_else(world):
     world.start(kind("A"))
     lane = world.lane()
-    for use in (lambda: world.store.recovery.reap(lane.worker), lane.call):
+    for use in (lambda: world.store.ledger.reap(lane.worker), lane.call):
         world.client.delete(world.keys.held(lane.worker))
         world.client.set(world.keys.held(lane.worker), "rubbish")
         use()
@@ -581,7 +581,7 @@ def test_moving_a_stamp_later_needs_no_ownership_and_inserts_it(world):
     lane = world.lane()
     call = lane.call()
     world.client.delete(world.keys.window(a.window_id))
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
     before = world.stamps(a)["i1:A 1"]
 
     moved = world.store.turns.restamp(call, lane.number)
@@ -619,7 +619,7 @@ def test_removing_a_stamp_needs_ownership(world):
     world.start(kind("A", a), events=1)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     assert not lane.ask(unsent(call), nothing=True).settled
     assert len(world.stamps(a)) == 1
@@ -638,7 +638,7 @@ def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how):
             world.client.zadd(world.keys.due, {call.event_id: world.now})
             world.lane(2).ask()
         case "reap":
-            world.store.recovery.reap(lane.worker)
+            world.store.ledger.reap(lane.worker)
         case "close":
             assert world.store.runs.end(world.run.id, world.token)
 
@@ -772,7 +772,7 @@ def test_the_same_number_gets_another_call_if_its_claim_was_lost(world):
     world.start(kind("A"), events=2)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     again = lane.repeat().call
 
@@ -857,7 +857,7 @@ def test_a_worker_reaped_alive_settles_nothing(world):
     world.start(kind("A", a), events=1)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     for settlement in (completed(call), failed(call), dead(call), throttled(call), unsent(call)):
         assert not lane.ask(settlement, nothing=True).settled
@@ -871,7 +871,7 @@ def test_a_late_answer_changes_nothing_for_the_next_owner(world):
     world.start(kind("A"), events=1)
     first, second = world.lane(1), world.lane(2)
     call = first.call()
-    world.store.recovery.reap(first.worker)
+    world.store.ledger.reap(first.worker)
     again = second.call()
     assert again.event_id == call.event_id
 
@@ -1173,7 +1173,7 @@ def test_after_a_death_an_event_goes_behind_the_others_of_its_priority(world):
     lane = world.lane()
     lane.call()
 
-    assert world.store.recovery.reap(lane.worker) == 1
+    assert world.store.ledger.reap(lane.worker) == 1
 
     other, found = world.lane(1, "here:2:v"), []
     reply = other.ask()
@@ -1188,17 +1188,17 @@ def test_three_deaths_make_a_dead_letter_unless_rlm_caused_them(world):
     for number in range(3):
         lane = world.lane(1, f"here:{number}:v")
         lane.call()
-        assert world.store.recovery.reap(lane.worker, died=False) == 1
+        assert world.store.ledger.reap(lane.worker, died=False) == 1
     for number in range(3):
         assert world.place("i1:A") == ("backoff" if number == 2 else "ready")  # its mates come back after it
         lane = world.lane(1, f"here:{number}:w")
         lane.call()
-        world.store.recovery.reap(lane.worker)
+        world.store.ledger.reap(lane.worker)
 
     assert world.place("i1:A") == "failed"
     assert world.tally()["failed:A"] == 1
     assert world.client.llen(world.keys.failed) == 1
-    assert world.store.recovery.reap("here:2:w") == 0
+    assert world.store.ledger.reap("here:2:w") == 0
 
 
 def test_a_reap_wakes_and_takes_only_what_the_dead_worker_has(world):
@@ -1208,7 +1208,7 @@ def test_a_reap_wakes_and_takes_only_what_the_dead_worker_has(world):
     call = living.call()
     woken = world.woken()
 
-    assert world.store.recovery.reap(dying.worker) == 1
+    assert world.store.ledger.reap(dying.worker) == 1
 
     assert woken.read() == ["reaped"]
     assert living.ask(completed(call)).settled
