@@ -22,6 +22,7 @@ DAMAGED = "what Redis holds of it is lost or damaged"
 def explained(run: Run) -> dict[str, str]:
     """Return the fields of a run's hash that explain its leftovers, or its failure, at its end."""
     fields = {"spent": msgspec.json.encode(run.spent or {}).decode()}
+    fields |= {"waits": msgspec.json.encode(run.waits).decode()} if run.waits else {}
     return fields | ({"failure": run.failure} if run.failure else {})
 
 
