@@ -171,7 +171,7 @@ class WorkerProcess:
             at_work.join(0.02)
         if not self._lifeline or select.select(self._lifeline, [], [], 0)[0]:  # else its supervisor does it
             try:
-                self._store.recovery.reap(self._entry.id, died=False)  # what its lanes noted
+                self._store.ledger.reap(self._entry.id, died=False)  # what its lanes noted
                 self._store.processes.forget(Role.WORKER, self._entry.id)
             except StoreError as error:
                 log.warning("Worker %s could not sign off: %s", self._entry.id, error, extra={"action": "stop_worker"})

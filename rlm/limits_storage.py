@@ -24,12 +24,11 @@ from msgspec.structs import replace
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
-from rlm.ledger.keys import Keys
+from rlm.ledger.connect import SENTINEL_SCHEMES, text
 from rlm.ledger.leases import Leases
 from rlm.ledger.rules import read_rules
-from rlm.ledger.scripts import ask
-from rlm.ledger.values import MICROSECONDS, RedisClock
+from rlm.ledger.scripts import Access
+from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
 from rlm.settings.model import QueueSettings, RedisSettings, RunSettings, check_endpoint_url, check_redis_url
 
@@ -63,13 +62,12 @@ class WindowStorage(Storage, MovingWindowSupport):
         super().__init__(uri, wrap_exceptions)
         url, _, query = _SOCKET.sub("unix:///", uri.removeprefix(SCHEME)).partition("?")
         parameters = dict(parse_qsl(query))
-        self._keys = Keys(parameters.pop("prefix", RedisSettings().prefix), QueueSettings())
-        guard_seconds = float(parameters.pop("guard", RunSettings().guard_seconds))
-        self._client = make_client(check_redis_url(f"{url}?{urlencode(parameters)}" if parameters else url))
-        settings, self._clock = SimpleNamespace(event_types=(), revision=""), RedisClock(guard_seconds)
-        store: Any = SimpleNamespace(client=self._client, keys=self._keys, settings=settings, clock=self._clock)
-        self._windows, self._leases = Windows(store, guard_seconds), Leases(store)
-        self._leaving_seconds = RunSettings(guard_seconds=guard_seconds).leaving_seconds
+        prefix = parameters.pop("prefix", RedisSettings().prefix)
+        self._run = RunSettings(guard_seconds=float(parameters.pop("guard", RunSettings().guard_seconds)))
+        redis = SimpleNamespace(prefix=prefix)
+        settings: Any = SimpleNamespace(redis=redis, queue=QueueSettings(), run=self._run, event_types=(), revision="")
+        store = Access(settings, check_redis_url(f"{url}?{urlencode(parameters)}" if parameters else url))
+        self._store, self._windows, self._leases = store, Windows(store), Leases(store)
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -84,11 +82,11 @@ class WindowStorage(Storage, MovingWindowSupport):
         """
         endpoint = self._endpoint(key, limit, expiry)
         self._leases.release("")
-        if self._clock.doubts[1]:
+        if self._store.clock.doubts[1]:
             self._leases.release("")
         asked_at = system_clock.monotonic()
         is_taken = self._windows.take(endpoint, amount) == 0.0
-        return is_taken and system_clock.monotonic() <= asked_at + self._leaving_seconds
+        return is_taken and system_clock.monotonic() <= asked_at + self._run.leaving_seconds
 
     def get_moving_window(self, key: str, limit: int, expiry: float) -> tuple[float, int]:
         """Return the start of the window that ends when the next slot is free, and how many slots are not free."""
@@ -99,22 +97,22 @@ class WindowStorage(Storage, MovingWindowSupport):
     def check(self) -> bool:
         """Return whether Redis answers."""
         try:
-            return bool(ask(self._client, "PING"))
+            return bool(self._store.ask("PING"))
         except StoreError:
             return False
 
     def _endpoint(self, key: str, limit: int, expiry: float) -> Endpoint:
         """Return the endpoint of a key, with its limits in force and its budget as RLM knows them."""
         parts = _KEY.fullmatch(key)
-        url, keys = check_endpoint_url(parts[1] if parts else key), self._keys
+        url, keys = check_endpoint_url(parts[1] if parts else key), self._store.keys
         item = Endpoint("", url, Limit("", (Rule(limit, expiry),)), timeout_seconds=0.0)
-        name = text(ask(self._client, "HGET", keys.endpoint(item.window_id), "named") or b"")
-        entry = ask(self._client, "HGET", keys.rules, name) if name else None
+        name = text(self._store.ask("HGET", keys.endpoint(item.window_id), "named") or b"")
+        entry = self._store.ask("HGET", keys.rules, name) if name else None
         windows = read_rules(entry).windows if entry else []
         shared = [window.id for window in windows[1:]]
-        budget = text(ask(self._client, "HGET", keys.endpoint(shared[0]), "named") or b"") if shared else ""
+        budget = text(self._store.ask("HGET", keys.endpoint(shared[0]), "named") or b"") if shared else ""
         fields = [f"limit {window_id}" for window_id in (item.window_id, *shared, "")][:2]
-        texts = [text(reply or b"") for reply in ask(self._client, "HMGET", keys.rules, *fields)]
+        texts = [text(reply or b"") for reply in self._store.ask("HMGET", keys.rules, *fields)]
         own, of_budget = (Limit.parse(each) if each else Limit("", ()) for each in texts)
         own = Limit(own.text, (*own.rules, *item.limit.rules))
         return replace(item, name=name, limit=own, budget=Budget(budget, of_budget) if of_budget.rules else None)

@@ -25,7 +25,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger.books import take_snapshot
+from rlm.ledger.books import books
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Register, Role, WorkerState
 from rlm.ledger.store import Store
@@ -104,14 +104,14 @@ class Conductor:
         store, token, run_id = self._store, self._office.token, self._run.id
         for name in store.known_types:
             if name not in store.settings.types and (
-                failed := store.recovery.fail_unknown(token, run_id, name, self._goes_on)
+                failed := store.ledger.fail_unknown(token, run_id, name, self._goes_on)
             ):
                 told = "%d events of %s, which is no longer configured, became dead letters"
                 log.warning(told, failed, name, extra={"action": "fail_unknown", "run_id": run_id})
         self._drain.work(FIRST_SECONDS, self._goes_on, FIRST_ITEMS)
         crash_point("drain.done")
         self._office.keep()
-        store.runs.advance(token, run_id, State.PLANNING)
+        store.runs.note(token, run_id, state=State.PLANNING)
 
     def _goes_on(self) -> bool:
         """Keep the lease between chunks of a drain; return whether to continue it."""
@@ -136,7 +136,7 @@ class Conductor:
         if sharing := [(kind.name, kind.share) for kind in look.types if kind.share]:
             fields["shares"] = _json(sharing)
         self._office.keep()
-        store.runs.advance(token, run.id, State.RUNNING, **fields)
+        store.runs.start(token, run.id, **fields)
         crash_point("plan.written")
         told = "Run %s is planned: workers %d, %s, left over %d: %s"
         extra = {"action": "plan", "run_id": run.id}
@@ -146,7 +146,7 @@ class Conductor:
 
     def scale(self, plan: Plan) -> None:
         """Want as many workers as planned, on all hosts together."""
-        self._store.runs.want(self._office.token, plan.workers)
+        self._store.runs.want(self._office.token, self._run.id, plan.workers)
         crash_point("plan.workers_wanted")
 
     def await_end(self) -> None:
@@ -205,7 +205,7 @@ class Conductor:
         is_away = bool(office.check_fit()) or is_away
         register = store.processes.register()
         goes_on = (not is_away and self._is_still(register)) or self._see(register, is_away=is_away)
-        store.archivist.step()  # of the letters that workers write
+        store.letters.archive_some()  # of the letters that workers write
         office.answer_requests(self._run.id)
         if not goes_on:
             return None
@@ -237,7 +237,7 @@ class Conductor:
         store, now = self._store, system_clock.monotonic()
         counts = store.ledger.count([*store.settings.types])
         workers = [(each.id, each.state, each.sleeping) for each in register.living(Role.WORKER)]
-        scene = counts, workers, store.control.changes(1)
+        scene = counts, workers, store.rules.changes(1)
         if self._drain.over and scene == self._scene and now < self._seen_at + STILL_SECONDS:
             return not any(count.inflight for count in counts.values())
         self._scene, self._seen_at = scene, now
@@ -251,7 +251,7 @@ class Conductor:
         look = self.look(register, wanted, is_away=is_away)
         plan = self.plan_rest(look, wanted)
         if plan.workers > wanted and not look.shortage:  # never fewer: workers leave when the run closes
-            store.runs.want(token, plan.workers)
+            store.runs.want(token, run.id, plan.workers)
             extra = {"action": "scale", "run_id": run.id}
             log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
         fields: dict[str, str | int] = {
@@ -279,20 +279,20 @@ class Conductor:
         store.rules.adjust(self._office.token, types, expected)
         limited = all_limited(end for kind in types for end in kind.endpoints)
         names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
-        counts, windows, under_way = take_snapshot(store, names, limited, ids)
+        there = books(store, names, limited, ids)
         now, shortage = system_clock.monotonic(), ""
         self._short_since = min(now, self._short_since) if len(ready) < wanted else math.inf
         if now - self._short_since >= PATIENCE_SECONDS:
-            there = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
-            shortage = f"{there} of {wanted} wanted"
+            present = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
+            shortage = f"{present} of {wanted} wanted"
         return Look(
-            counts,
-            windows,
+            there.by_type,
+            there.windows,
             sum(worker.threads for worker in ready),
             self._left_seconds,
             types,
             expected,
-            under_way,
+            tuple(there.underway),
             workers=len(ready),
             shortage=shortage,
             is_away=is_away,
@@ -353,7 +353,7 @@ class Conductor:
 
     def _publish(self) -> None:
         """Publish the limits, first, so that budgets count earlier calls; then what lanes must know of endpoints."""
-        self._store.publish_limits(self._office.token)
+        self._store.rules.publish_limits(self._office.token)
         self._store.rules.publish(self._office.token, types_in_force(self._store), {})
 
     def _adopt(self, register: Register) -> None:

@@ -52,7 +52,7 @@ class Housekeeper:
                 self._inspect()
             self._tidy_up()
             self._adopt()
-            return self._store.archivist.step()
+            return self._store.letters.archive_some()
         except FencedError:
             raise
         except StoreError as error:
@@ -92,7 +92,7 @@ class Housekeeper:
         for role, process_id in missing & self._missing:
             self._office.keep()
             if role is Role.WORKER:
-                self._store.recovery.reap(process_id)
+                self._store.ledger.reap(process_id)
             self._store.processes.forget(role, process_id)
             told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
             log.warning(told, role, process_id, extra={"action": "forget_process"})
@@ -102,7 +102,7 @@ class Housekeeper:
         """Look at some events, if a look is due; put back those that are in no set of the ledger."""
         if system_clock.monotonic() < self._adopts_at:
             return
-        self._cursor, adopted = self._store.recovery.adopt(self._cursor)
+        self._cursor, adopted = self._store.ledger.adopt(self._cursor)
         if not self._cursor:
             self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
         if adopted:

@@ -131,7 +131,7 @@ class SchedulerService:
         if run := self._store.runs.current():  # left open by another scheduler, or by a failure of Redis
             return run
         if self._office.token != self._in_office:  # so that a changed file is in force before the next run
-            self._store.publish_limits(self._office.token)
+            self._store.rules.publish_limits(self._office.token)
             self._in_office = self._office.token
         if self._office.check_fit():
             return None
@@ -180,7 +180,7 @@ class SchedulerService:
         )
         while True:
             try:
-                store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.archivist.trouble))
+                store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.letters.trouble))
             except StoreError as error:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):

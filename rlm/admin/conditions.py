@@ -27,7 +27,6 @@ from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.scripts import batch
 from rlm.ledger.store import Flaw, Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
@@ -397,7 +396,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
     wanted = store.keys.kinds(
         store.settings.types, [endpoint.window_id for endpoint in store.settings.endpoints.values()]
     )
-    types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
+    types = map(text, store.batch([("TYPE", key) for key in wanted]))
     for key, is_now in zip(wanted, types, strict=True):
         if is_now not in {wanted[key], "none"}:
             yield _condition("key_damaged", key, why=f"a {is_now}")
@@ -438,10 +437,16 @@ def kept_apart(store: Store, standing: Standing) -> str:
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
-    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
+    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one.
+
+    One with other types stands by as long as any process has those in force.
+    """
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    if there.lease.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
+    everybody = (process for role in Role for process in there.living(role))
+    apart = {process.apart for process in everybody if process.revision == there.lease.revision}
+    may_lead = [each for each in schedulers if not apart or each.apart in apart]
+    if there.lease.holder is not None or (may_lead and free_seconds <= TAKEOVER_SECONDS):
         return
     names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
@@ -654,6 +659,11 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
         hosts = _hosts_of(scene.there.living(Role.WORKER))
         fix = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}"
+        if run.waits and "lanes" in {run.waits.last.get(kind.name) for kind in stuck}:
+            why = f"has completed nothing for {span(silent)}: calls without an answer hold all lanes, and {number} wait"
+            fix = (
+                "`rlm status` shows which endpoints they call: lower its `timeout_seconds`, or have the API look at it"
+            )
         yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)
 
 

@@ -72,7 +72,7 @@ def endpoint_list(store: Store) -> list[EndpointView]:
     (_, windows), lease = store.windows.look(limited), store.leases.read()
     seen = _Seen(
         windows,
-        newest_limits(store.control.changes(), limited),
+        newest_limits(store.rules.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
         lease.doubt if store.now() < lease.doubted_at + HELD_SECONDS else "",
@@ -136,7 +136,7 @@ def share(store: Store, name: str) -> Share:
 
 def changes_made(store: Store) -> list[Change]:
     """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
-    return [each for each in store.control.changes() if each.what is not What.LIMIT or each.before is not None]
+    return [each for each in store.rules.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
 def _budget(limited: Limited) -> str | None:
@@ -229,7 +229,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     limited = all_limited(endpoints.values())
     longest = max((each.limit.longest_seconds for each in limited), default=0.0)
     sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
-    changes, judged = newest_limits(store.control.changes(), limited), {}
+    changes, judged = newest_limits(store.rules.changes(), limited), {}
     for each in limited:
         change, stamps = changes.get(each.name), sent[each.name]
         begin_us = max(since_us, round(change.at * MICROSECONDS) if change else 0)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
 from rlm.admin.endpoints import standing
 from rlm.admin.errors import NoSuchRunError
-from rlm.admin.letters import DeadLetter
+from rlm.admin.letters import DeadLetter, letters_of
 from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
 from rlm.admin.text import span
 from rlm.core.call import CallEnd
@@ -27,7 +27,7 @@ from rlm.core.run import State
 from rlm.core.text import cut
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
-from rlm.ledger.scripts import Command, batch
+from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
@@ -84,7 +84,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
 def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     """Return the newest letter of each event; a letter without an event counts under the id of its item."""
     letters: dict[str, DeadLetter] = {}
-    for letter in map(DeadLetter.read, store.letters.all()):
+    for letter in map(DeadLetter.read, letters_of(store)):
         item_id = str(letter.item_fields.get("id") or "")
         ids = [letter.event_id] if letter.event_id else [event_id(item_id, name) for name in letter.event_types]
         for event in ids or [item_id]:
@@ -104,7 +104,7 @@ def _view(store: Store, event: str) -> EventView | None:
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
     read += [("ZSCORE", keys.due, member) for member in (event, f"{LATER}{event}")]
-    fields, now_us, is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
+    fields, now_us, is_open, rank, ready, lease, due = store.batch(read, transaction=True)
     if not fields:
         return None
     now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,8 +16,9 @@ from rlm.admin.errors import NoSuchRunError
 from rlm.admin.text import Duration, Text, Texts, seconds_in
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
-from rlm.core.item import BadItemError, Reason
-from rlm.ledger.letters import Envelope, Removal, is_letter
+from rlm.core.item import NOT_EMBEDDABLE, BadItemError, Item, Reason, decode_item, event_id, type_of
+from rlm.core.text import is_name
+from rlm.ledger.letters import Order
 from rlm.ledger.store import Store
 
 #: Letters dealt with at a time, for which Redis is held up by milliseconds.
@@ -23,15 +26,51 @@ _PAGE = 100
 _GONE = "it is no longer there; somebody else has retried or dropped it"
 
 
-class DeadLetter(Envelope):
-    """A dead letter; `event_id` is None if its item as a whole is the letter."""
+class DeadLetter(msgspec.Struct):
+    """A dead letter, without what RLM does not use.
 
+    `event_id` is None if its item as a whole is the letter; `aside` is the list to which its item was moved because it
+    was too large.
+    """
+
+    id: str
+    reason: Reason
+    event_id: str | None
+    item: msgspec.Raw
+    detail: object = ""
+    failed_at: object = ""
+    types: list[str] = []
+    aside: object = None
     endpoint: object = None
 
     @classmethod
     def read(cls, raw: bytes) -> DeadLetter:
         """Decode a letter of the list."""
         return msgspec.json.decode(raw, type=cls)
+
+    @property
+    def event_types(self) -> list[str]:
+        """The types of its events; empty if its item as a whole is the letter."""
+        return self.types or ([type_of(self.event_id)] if self.event_id else [])
+
+    @property
+    def item_bytes(self) -> bytes:
+        """Its item as it was pushed."""
+        raw = bytes(self.item)
+        return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
+
+    def own_item(self) -> Item:
+        """Return the item of a letter of events.
+
+        Raises:
+            BadItemError: it is none, or the events are not of the item: an unknown type has a colon and ends like a
+                known type, or another program wrote the letter; its event id must not get into keys and headers.
+        """
+        item, types = decode_item(self.item_bytes, max_bytes=len(self.item_bytes)), self.event_types
+        is_own = self.event_id is None or (is_name(types[0]) and self.event_id == event_id(item.id, types[0]))
+        if not (is_own and set(types) <= set(item.types)):
+            raise BadItemError(Reason.BAD_VALUE, "its events are not of its item")
+        return item
 
     @property
     def type(self) -> str | None:
@@ -46,6 +85,21 @@ class DeadLetter(Envelope):
         except (ValueError, RecursionError):
             return {}
         return fields if isinstance(fields, dict) else {}
+
+
+def letters_of(store: Store) -> Iterator[bytes]:
+    """Yield the letters in Redis, newest first."""
+    return filter(_is_letter, store.letters.all())
+
+
+def _is_letter(raw: bytes) -> bool:
+    """Return whether an entry of the list is a letter that RLM wrote, or a similar one."""
+    try:
+        msgspec.json.decode(raw)  # all of it, as its readers do
+        DeadLetter.read(raw).item_bytes  # noqa: B018  # it may raise
+    except (ValueError, TypeError, KeyError, RecursionError):  # other programs may push here
+        return False
+    return True
 
 
 class LetterFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -67,7 +121,7 @@ class LetterFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Tru
 
     def find(self, store: Store) -> Iterator[bytes]:
         """Yield the matching letters, newest first."""
-        return filter(self.matcher(), store.letters.all())
+        return filter(self.matcher(), letters_of(store))
 
     def matcher(self) -> Callable[[bytes], bool]:
         """Return what tells whether a letter matches; raise a BadQuestionError if `since` is no duration."""
@@ -109,7 +163,7 @@ def grouped(letters: Iterable[bytes]) -> list[LetterGroup]:
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchRunError for an unknown id."""
-    letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
+    letters = {handle: raw for raw in letters_of(store) if (handle := DeadLetter.read(raw).id) in ids}
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchRunError(words)
@@ -135,7 +189,7 @@ def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, mo
         fits = set(named.values()).__contains__
     outcomes, older = list[LetterOutcome](), 0
     while len(outcomes) < most and (page := store.letters.oldest(older, _PAGE)):
-        matching = [raw for raw in page if is_letter(raw) and fits(raw)][: most - len(outcomes)]
+        matching = [raw for raw in page if _is_letter(raw) and fits(raw)][: most - len(outcomes)]
         dealt = _deal_with_page(store, deal, matching)
         older += len(page) - sum(each.reason in {"", _GONE} for each in dealt)
         outcomes += dealt
@@ -147,19 +201,46 @@ def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, mo
 
 
 def _deal_with_page(store: Store, deal: Deal, page: Sequence[bytes]) -> list[LetterOutcome]:
-    results: Sequence[Removal | BadItemError]
-    if deal is Deal.DROP:
-        results = store.letters.drop(page)
-    else:
-        results = store.letters.retry(page, {kind.name: kind.priority for kind in store.settings.event_types})
-    outcomes = []
-    for raw, result in zip(page, results, strict=True):
-        handle, reason = DeadLetter.read(raw).id, ""
-        if result is Removal.GONE:
-            reason = _GONE
-        elif result is Removal.UNDER_WAY:
-            reason = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
-        elif result is not Removal.DONE:
-            reason = f"{result}; correct the configuration, or `rlm failed drop {handle}`"
-        outcomes.append(LetterOutcome(id=handle, reason=reason))
+    priorities = {kind.name: kind.priority for kind in store.settings.event_types}
+    outcomes, handles, orders = list[LetterOutcome](), list[str](), list[Order]()
+    for raw in page:
+        handle = DeadLetter.read(raw).id
+        try:
+            orders.append(order_of(raw, deal, priorities))
+            handles.append(handle)
+        except BadItemError as error:
+            reason = f"{error}; correct the configuration, or `rlm failed drop {handle}`"
+            outcomes.append(LetterOutcome(id=handle, reason=reason))
+    for handle, done in zip(handles, store.letters.remove(orders), strict=True):
+        under_way = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
+        outcomes.append(LetterOutcome(id=handle, reason={1: "", 0: _GONE}.get(done, under_way)))
     return outcomes
+
+
+def order_of(raw: bytes, deal: Deal, priorities: Mapping[str, int]) -> Order:
+    """Return the order to retry or drop a letter; raise a BadItemError if it cannot be retried.
+
+    A retry makes its events ready, with no attempts or runs, or pushes an item without event back. `priorities` has the
+    priority of each configured type; a letter of several events stays for those of other types. A drop forgets its
+    event, if that belongs to its item.
+    """
+    letter = DeadLetter.read(raw)
+    if deal is Deal.DROP:
+        with suppress(BadItemError):
+            letter.own_item()
+            return Order(raw, dropped=letter.event_id or "")
+        return Order(raw)
+    if letter.aside is not None:
+        raise BadItemError(letter.reason, f"its item was moved aside unread, to {letter.aside}")
+    order, types = Order(raw, item=letter.item_bytes), letter.event_types
+    if not types:
+        return order
+    item = letter.own_item()
+    for name in filter(priorities.__contains__, types):
+        order.retried.append((event_id(item.id, name), item.wallet_name, item.offset(priorities[name])))
+    if not order.retried:
+        raise BadItemError.unknown_types(types)
+    if unknown := [name for name in types if name not in priorities]:
+        rest = {"detail": str(BadItemError.unknown_types(unknown)), "types": unknown}
+        order.rest = msgspec.json.encode({**msgspec.json.decode(raw, type=dict[str, msgspec.Raw]), **rest})
+    return order

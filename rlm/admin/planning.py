@@ -22,7 +22,6 @@ from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_f
 from rlm.core.text import counted, is_name, safe_line
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
-from rlm.ledger.windows import Windows
 from rlm.plan import compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
@@ -243,7 +242,7 @@ def _forecast(store: Store, question: Question) -> Forecast:
     if not question.counts:
         numbers = {name: waiting.pending for name, waiting in queue_stats(store).by_type.items()}
         limited = all_limited(endpoint for kind in types for endpoint in kind.endpoints)
-        _, read = Windows(store, settings.run.guard_seconds).look(limited)
+        _, read = store.windows.look(limited)
         windows = {name: window.later(gone_seconds) for name, window in read.items()}
     configured = {(kind.name, kind.processing_seconds) for kind in store.settings.event_types}
     anew = {kind.name for kind in types if (kind.name, kind.processing_seconds) not in configured}

@@ -22,8 +22,7 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decod
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
-from rlm.ledger.keys import longest_item
-from rlm.ledger.scripts import CHUNK, ask, batch
+from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, reading, whole
 
@@ -52,6 +51,8 @@ PAGE = 200
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
+#: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
+READABLE_BYTES = 1_000_000
 #: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
 RECENT_SECONDS, KNOWN_FROM_SECONDS = 60.0, 5.0
 
@@ -86,7 +87,7 @@ def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
     now, ids = store.now(), [event for events in _later(store).values() for event, *_ in events[:PAGE]]
     for name in types:
         start, first = 0, ("WITHSCORES", "LIMIT", 0, PAGE)
-        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", *first))):
+        while page := list(scored(store.ask("ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", *first))):
             ids += [event for event, _ in page]
             start = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
@@ -165,7 +166,7 @@ def _waiting(event: str, times: tuple[float, float | None], due: float | None = 
 
 
 def _fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
-    return batch(store.client, (("HMGET", store.keys.event(event), *fields) for event in event_ids))
+    return store.batch(("HMGET", store.keys.event(event), *fields) for event in event_ids)
 
 
 @translated()
@@ -175,7 +176,7 @@ def _later(store: Store) -> dict[str, list[tuple[str, Place, float]]]:
     Each with its place and when its lease or its back-off ends, seconds since 1970; infinite if it spent its attempts.
     """
     by_type: dict[str, list[tuple[str, Place, float]]] = {}
-    (reply,) = batch(store.client, [("ZRANGE", store.keys.due, 0, -1, "WITHSCORES")])
+    (reply,) = store.batch([("ZRANGE", store.keys.due, 0, -1, "WITHSCORES")])
     for event, is_later, due in read_due(reply):
         place = Place.IN_FLIGHT if not is_later else Place.SPENT if due == math.inf else Place.BACKING_OFF
         by_type.setdefault(type_of(event), []).append((event, place, due / MICROSECONDS))
@@ -233,14 +234,14 @@ def _item_of(event: WaitingEvent) -> msgspec.Raw:
 
 def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[WaitingEvent]]:
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
-    ready = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
+    ready = Place.PENDING if store.ask("EXISTS", store.keys.run) else Place.LEFTOVER
     later, now = _later(store), store.now()
     for name in store.known_types:
         if chosen.type and name not in chosen.type:
             continue
         if not chosen.state or ready in chosen.state:
             yield from _waiters(store, _ready(store, name, after), ready, now)
-            after = max(0, after - ask(store.client, "ZCARD", store.keys.ready(name)))
+            after = max(0, after - store.ask("ZCARD", store.keys.ready(name)))
         for place in (Place.BACKING_OFF, Place.SPENT):
             if not chosen.state or place in chosen.state:
                 due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
@@ -252,7 +253,7 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
 
 def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
     key = store.keys.ready(name)
-    while page := list(scored(ask(store.client, "ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
+    while page := list(scored(store.ask("ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
         yield from page
         start += len(page)
 
@@ -279,7 +280,7 @@ def _waiters(
 def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
     """Yield the items of staging, then of the audit list, behind the `skip` oldest; one too large comes empty."""
     for items in (store.keys.processing, store.keys.events):
-        length = ask(store.client, "LLEN", items)
+        length = store.ask("LLEN", items)
         while page := store.intake.look(items, skip, CHUNK):
             yield from page
             skip += len(page)
@@ -306,6 +307,11 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
             line = file.readline(longest + 1) or b"\n"
 
 
+def longest_item(store: Store) -> int:
+    """Return the size up to which a line is pushed as an item."""
+    return max(store.settings.queue.max_item_bytes, READABLE_BYTES)
+
+
 def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `done`.
 
@@ -313,7 +319,7 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
     `done.pushed` may have been pushed.
     """
     chunk: list[bytes] = []
-    longest, size = longest_item(store.settings.queue.max_item_bytes), 0
+    longest, size = longest_item(store), 0
     for number, line in enumerate(lines, start=1):
         item = line.rstrip(b"\r\n")
         if len(item) > longest:
@@ -347,7 +353,7 @@ def drop_leftovers(store: Store, event_ids: Sequence[str]) -> int:
     """
     number = 0
     for start in range(0, len(event_ids), CHUNK):
-        dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
+        dropped, is_open = store.ledger.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
             break

@@ -40,7 +40,7 @@ def pause(store: Store, seconds: float | None, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The pause applies
     at once, in an open run as well; calls under way are not cut. A later pause replaces an earlier one.
     """
-    _change(store, partial(store.control.pause, seconds=seconds), **which)
+    _change(store, partial(store.rules.pause, seconds=seconds), **which)
 
 
 @store_command(
@@ -55,7 +55,7 @@ def resume(store: Store, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or failing, its
     next call is a probe. It stays held while its window cannot be trusted.
     """
-    _change(store, store.control.resume, **which)
+    _change(store, store.rules.resume, **which)
 
 
 @store_command(
@@ -74,7 +74,7 @@ def limit(store: Store, rate: str, **which: Any) -> None:
     """
     from rlm.admin.endpoints import check_rate
 
-    _change(store, partial(store.control.limit, limit=check_rate(rate)), **which)
+    _change(store, partial(store.rules.limit, limit=check_rate(rate)), **which)
 
 
 def _change(store: Store, order: Callable[..., None], names: Sequence[str], type_name: str | None) -> None:

@@ -172,14 +172,13 @@ def push(store: Store, file: BinaryIO) -> None:
     or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. The document of
     `rlm queue list --json` is taken, too.
     """
-    from rlm.admin.queue import push_lines, read_lines
+    from rlm.admin.queue import longest_item, push_lines, read_lines
     from rlm.core.documents import Pushed
-    from rlm.ledger.keys import longest_item
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
     pushed = Pushed()
-    lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
+    lines = read_lines(file, longest_item(store) + len(b"\r\n"))
     try:
         for warning in push_lines(store, lines, pushed):
             say(f"Warning: {warning}")

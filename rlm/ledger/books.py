@@ -7,6 +7,7 @@ record is read in two round trips, so a run closes in time even if Redis is far 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 
 import msgspec
 
@@ -19,7 +20,7 @@ from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
-from rlm.ledger.scripts import Command, batch
+from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
@@ -38,6 +39,8 @@ class Books(msgspec.Struct, frozen=True):
     letters: int
     tally: Mapping[str, int]
     by_type: Mapping[str, Counts]
+    windows: Mapping[str, WindowState]  #: by name, of those that were asked for
+    underway: Sequence[Underway]  #: the calls of the workers that were asked for
 
     @property
     def unsettled(self) -> int:
@@ -77,41 +80,33 @@ def type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
 
 
 @translated()
-def books(store: Store, types: Sequence[str] = ()) -> Books:
+def books(
+    store: Store, types: Sequence[str] = (), limited: Sequence[Limited] = (), worker_ids: Sequence[str] = ()
+) -> Books:
     """Read the books of this instant in one transaction, of these types, or of all that are known.
 
     They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
     nothing is in flight, backing off or out of attempts.
     """
-    keys, ledger, names = store.keys, store.ledger, types or store.known_types
-    read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
+    keys, names = store.keys, types or store.known_types
+    read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
     read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
-    replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-    run_id, fields, events, staged, letters, *counts = replies
-    tally, by_type = numbers(fields, keys.tally), ledger.read_counts(counts, names)
-    return Books(text(run_id) if run_id else None, events, staged, letters, tally, by_type)
-
-
-@translated()
-def take_snapshot(
-    store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
-) -> tuple[Mapping[str, Counts], Mapping[str, WindowState], tuple[Underway, ...]]:
-    """Read at one instant the events by type, the windows by name, and the calls under way of the named workers.
-
-    Otherwise a call that begins in between would wait, and have its slot.
-    """
-    counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
-    calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    now_us, *replies = batch(store.client, [("TIME",), *counts, *windows, *calls], transaction=True)
-    end = len(counts) + len(windows)
-    lanes = [lane for notes in replies[end:] for lane in lanes_of(notes)]
-    return (
-        store.ledger.read_counts(replies[: len(counts)], types),
-        store.windows.read(replies[len(counts) : end], limited, now_us),
-        tuple(
+    counts, windows = store.ledger.count_commands(names), store.windows.commands(limited)
+    calls = [("HGETALL", keys.held(worker_id)) for worker_id in worker_ids]
+    replies = iter(store.batch([*read, *counts, *windows, *calls], transaction=True))
+    now_us, run_id, fields, events, staged, letters = islice(replies, len(read))
+    return Books(
+        text(run_id) if run_id else None,
+        events,
+        staged,
+        letters,
+        numbers(fields, keys.tally),
+        store.ledger.read_counts([*islice(replies, len(counts))], names),
+        store.windows.read([*islice(replies, len(windows))], limited, now_us),
+        [
             Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
-            for lane in lanes
-        ),
+            for lane in chain.from_iterable(map(lanes_of, replies))
+        ],
     )
 
 
@@ -136,7 +131,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, limited = store.keys, all_limited(store.settings.endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
-    now_us, fields, published, restarts = batch(store.client, read)
+    now_us, fields, published, restarts = store.batch(read)
     made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id] if measured else []
     limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}

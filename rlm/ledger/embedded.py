@@ -167,7 +167,7 @@ class EmbeddedServer:
     def _stop(self) -> None:
         with closing(make_client(self.url)) as client, suppress(redis.RedisError):
             if self._lease:
-                # Its successor is then trusted: see lua/doubt.lua.
+                # Its successor is then trusted: see lua/endpoints.lua.
                 server: Any = client.info("server")["run_id"]
                 if client.hget(self._lease, "server") == server.encode():
                     os.utime(self._directory / "server.lock")

@@ -14,7 +14,7 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.item import Counts, Reason, encode_letter, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import text, translated
-from rlm.ledger.letters import Archivist
+from rlm.ledger.letters import Letters
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.scripts import CHUNK, Access, Command, Part
 
@@ -25,7 +25,11 @@ POISON_DEATHS = 3
 
 
 class Ledger(Part):
-    """Reads where the events of the ledger are."""
+    """Reads where the events of the ledger are, puts them back, and removes them. Each change may be repeated."""
+
+    def __init__(self, store: Access, letters: Letters) -> None:
+        super().__init__(store)
+        self._dead = letters
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger: some were counted."""
@@ -53,26 +57,6 @@ class Ledger(Part):
             for name, number in zip(types, ready, strict=True)
         }
 
-
-def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
-    """Yield the events of `due`, whether each waits for another attempt, and its score; those under way first."""
-    events = ((member.removeprefix(LATER), member.startswith(LATER), at) for member, at in scored(reply))
-    return iter(sorted(events, key=itemgetter(1)))
-
-
-def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:
-    """Yield the members of a zset with their scores from the reply to a command WITHSCORES."""
-    for member, score in zip(reply[::2], reply[1::2], strict=True):
-        yield text(member), float(score)
-
-
-class Recovery(Part):
-    """Puts events back, or removes them. Every method may be repeated; the second time changes nothing."""
-
-    def __init__(self, store: Access, archivist: Archivist) -> None:
-        super().__init__(store)
-        self._archivist = archivist
-
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the ready events of a type that is no longer configured; return how many.
 
@@ -85,8 +69,8 @@ class Recovery(Part):
             ids = list(map(text, self._ask("ZRANGE", self._keys.ready(type_name), 0, CHUNK - 1)))
             letters = self._letters(ids, Reason.UNKNOWN_TYPE, detail, run_id)
             failed += sum(self._remove(letters, token))
-            self._archivist.step()
-            if not ids or self._archivist.trouble or not goes_on():
+            self._dead.archive_some()
+            if not ids or self._dead.trouble or not goes_on():
                 return failed
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
@@ -110,7 +94,7 @@ class Recovery(Part):
         """
         ids: list[str] = []
         with suppress(StoreGarbledError):  # its claims come back when their leases end
-            ids = [call.event_id for call in lanes_of(self._hgetall(self._keys.held(worker_id)))]
+            ids = [call.event_id for call in lanes_of(self._ask("HGETALL", self._keys.held(worker_id)))]
         run_id = text(self._ask("HGET", self._keys.run, "run_id") or b"") or None
         letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)
         named = {"failed": self._keys.failed, "dedupe_ms": self._dedupe_ms, "letters": letters}
@@ -134,3 +118,15 @@ class Recovery(Part):
             event_id: encode_letter(item or b"null", reason, detail, event=event_id, **of).decode()
             for event_id, (item,) in zip(event_ids, items, strict=True)
         }
+
+
+def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
+    """Yield the events of `due`, whether each waits for another attempt, and its score; those under way first."""
+    events = ((member.removeprefix(LATER), member.startswith(LATER), at) for member, at in scored(reply))
+    return iter(sorted(events, key=itemgetter(1)))
+
+
+def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:
+    """Yield the members of a zset with their scores from the reply to a command WITHSCORES."""
+    for member, score in zip(reply[::2], reply[1::2], strict=True):
+        yield text(member), float(score)

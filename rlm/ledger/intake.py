@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.letters import Archivist
-from rlm.ledger.scripts import Access, Part, ask
+from rlm.ledger.letters import Letters
+from rlm.ledger.scripts import Access, Part
 from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ class Chunk(msgspec.Struct):
 class Intake(Part):
     """Moves items into the ledger. It belongs to the conductor: each step carries the fencing token and the run."""
 
-    def __init__(self, store: Access, archivist: Archivist) -> None:
+    def __init__(self, store: Access, letters: Letters) -> None:
         super().__init__(store)
-        self._archivist = archivist
+        self._letters = letters
         self._longest = store.settings.queue.max_item_bytes
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
@@ -61,17 +60,20 @@ class Intake(Part):
         there may be and the disk takes none.
         """
         yield from self._empty_staging(token, run_id, priorities)
-        self._take(token, run_id, Chunk())
+        lists = {"staging": self._keys.processing, "events": self._keys.events}
+        self._run("stage_list", **lists, token=token, run_id=run_id)
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        self._archivist.step()
-        while not self._archivist.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
+        self._letters.archive_some()
+        while not self._letters.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
             chunk = self._decode(run_id, items, priorities)
-            taken = self._take(token, run_id, chunk, items[: chunk.items])
+            lists = {"staging": self._keys.processing, "failed": self._keys.failed}
+            read = b"\n".join(reversed(items[: chunk.items]))
+            taken = int(self._run("take_chunk", **lists, token=token, run_id=run_id, read=read, chunk=chunk))
             if chunk.letters:
-                self._archivist.step()
+                self._letters.archive_some()
             yield max(0, taken)  # also where staging was not as it was read: the caller has a lease to prolong
 
     def _decode(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
@@ -107,12 +109,6 @@ class Intake(Part):
                 if name in priorities
             ]
         return chunk
-
-    def _take(self, token: int, run_id: str, chunk: Chunk, items: Sequence[bytes] = ()) -> int:
-        keys = self._keys
-        lists = {"staging": keys.processing, "events": keys.events, "failed": keys.failed}
-        read = b"\n".join(reversed(items))
-        return int(self._run("take_chunk", **lists, token=token, run_id=run_id, read=read, chunk=chunk))
 
     @translated()
     def ever_taken(self) -> int:
@@ -167,7 +163,6 @@ class Drain:
         self._worked_seconds = 0.0
         self._look()
         self._taken_before, self._left_before = self.taken, self.left
-        self._begin()
 
     def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
         """Take chunks for about `seconds`, or until there are so many events, while it `goes_on`; one at least.
@@ -177,22 +172,18 @@ class Drain:
             StoreError: Redis failed; call it again once Redis is back.
         """
         began, taken = system_clock.monotonic(), 0
+        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
         try:
-            for number, events in enumerate(self._chunks):
+            for number, events in enumerate(self._store.intake.drain(self._token, self.run.id, priorities)):
                 crash_point("drain.chunk_taken")
                 if number % 20 == 0:
-                    memory = ask(self._store.client, "INFO", "memory")
+                    memory = self._store.ask("INFO", "memory")
                     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                     self._is_full = bool(most) and used > MEMORY_MARK * most
                 taken += events
                 if self._is_full or taken >= items or not goes_on() or system_clock.monotonic() - began >= seconds:
                     break
-            else:
-                self._begin()  # somebody may stage more by hand
             self._look()
-        except StoreError:
-            self._begin()  # an iterator that has raised is at its end
-            raise
         finally:
             self._worked_seconds += system_clock.monotonic() - began
 
@@ -212,10 +203,6 @@ class Drain:
         if items <= 0:
             return {}
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
-
-    def _begin(self) -> None:
-        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
-        self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:
         tally = self._store.runs.tally()

@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 
     from rlm.settings.model import QueueSettings
 
-#: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
-READABLE_BYTES = 1_000_000
-
 
 class _Key:
     """A key of `Keys`: its name behind the prefix, and its type in Redis."""
@@ -106,8 +103,3 @@ class Keys:
         for window_id in window_ids:
             kinds |= {self.window(window_id): "zset", self.endpoint(window_id): "hash"}
         return kinds
-
-
-def longest_item(max_item_bytes: int) -> int:
-    """Return the size up to which a line is pushed as an item."""
-    return max(max_item_bytes, READABLE_BYTES)

@@ -2,7 +2,7 @@
 
 The lease has one holder at a time, and a fencing token that grows with each holder. It also says which server process
 of Redis is trusted, and when and why Redis was last doubted: it may have forgotten calls, or its clock stepped. Every
-endpoint is held for its longest period from then on, once (lua/doubt.lua).
+endpoint is held for its longest period from then on, once (lua/endpoints.lua).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Notes(Part):
     @translated()
     def begun(self) -> dict[str, float]:
         """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
-        fields = {text(name): raw for name, raw in self._hgetall(self._keys.conditions).items() if name}
+        fields = {text(name): raw for name, raw in self._ask("HGETALL", self._keys.conditions).items() if name}
         return {name: reading(moment, raw, self._keys.conditions, 0.0) for name, raw in fields.items()}
 
     def note(self, begun: Mapping[str, float], ended: Collection[str]) -> None:
@@ -195,7 +195,7 @@ class Schedule(Part):
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until answered, because its taker may die."""
-        requests = self._hgetall(self._keys.requests)
+        requests = self._ask("HGETALL", self._keys.requests)
         return min((text(name) for name, reply in requests.items() if not reply), default=None)
 
     def answer(self, request_id: str, reply: Reply) -> None:

@@ -5,7 +5,7 @@ Each change of the live system (of a limit, a pause) is recorded in the same ste
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any
@@ -36,6 +36,7 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     id: str
+    limit: str
     keep: int
     longest: int
     rules: list[list[int]]
@@ -48,7 +49,7 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
         rules.sort(key=lambda rule: rule[1])
         spans = [rule.seconds for rule in limited.limit.rules if rule.seconds <= LONGEST_HOLD_SECONDS]
         keep, longest = (us_of(span + guard_seconds) for span in (limited.limit.longest_seconds, max(spans, default=0)))
-        return cls(limited.window_id, keep, longest if spans else 0, rules, len(spans) < len(rules))
+        return cls(limited.window_id, limited.limit.text, keep, longest if spans else 0, rules, len(spans) < len(rules))
 
 
 class EndpointRules(msgspec.Struct, frozen=True):
@@ -64,74 +65,6 @@ class EndpointRules(msgspec.Struct, frozen=True):
 
 
 read_rules = msgspec.msgpack.Decoder(EndpointRules).decode
-
-
-class Rules(Part):
-    """Publishes the rules; a change is in force for the next call of every lane."""
-
-    _published: Mapping[str, EndpointRules] = {}
-
-    def publish(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
-        """Publish what `types`, in their order of use, and their endpoints with the limits in force mean for lanes.
-
-        Raises:
-            FencedError: another conductor leads.
-        """
-        entries = self._entries(types, expected)
-        kinds = {kind.name: f"{rank:05d} {kind.name}" for rank, kind in enumerate(types)}
-        sharing: dict[str, list[str]] = {}
-        for endpoint in {each.name: each for kind in types for each in kind.endpoints}.values():
-            if endpoint.budget:
-                sharing.setdefault(endpoint.budget.window_id, []).append(endpoint.name)
-        valid = {*entries, *(f"type {name}" for name in kinds), *(f"sharing {window}" for window in sharing)}
-        gone = {text(raw) for raw in self._ask("HKEYS", self._keys.rules)} - valid
-        gone = {field for field in gone if not field.startswith(("limit ", "filed "))}
-        self.write(token, sharing=sharing, gone=sorted(gone))
-        for first in range(0, len(types), _AT_ONCE):
-            chunk = types[first : first + _AT_ONCE]
-            rules = {endpoint.name: entries[endpoint.name] for kind in chunk for endpoint in kind.endpoints}
-            self.write(token, rules=rules, types={kind.name: kinds[kind.name] for kind in chunk})
-        self._published = entries
-
-    def adjust(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
-        """Publish again what has changed since this process published last."""
-        entries = self._entries(types, expected)
-        changed = [name for name, entry in entries.items() if self._published.get(name) != entry]
-        for first in range(0, len(changed), 4 * _AT_ONCE):
-            self.write(token, rules={name: entries[name] for name in changed[first : first + 4 * _AT_ONCE]})
-        self._published = entries
-
-    def limits_command(self, limited: Sequence[Limited]) -> Command:
-        """Return the command whose reply `read_limits` reads."""
-        return ("HMGET", self._keys.rules, *(f"limit {each.window_id}" for each in limited))
-
-    def write(self, token: int | str, **parts: Any) -> None:
-        """Write some of the parts that `write_rules` takes, in one step."""
-        usual: dict[str, Any] = {"rules": {}, "types": {}, "sharing": {}, "gone": (), "limits": ()}
-        self._run("write_rules", token=token, **(usual | parts))
-
-    def _entries(self, types: Iterable[EventType], expected: Mapping[Pair, Expected]) -> dict[str, EndpointRules]:
-        """Return the entry of each endpoint by its name."""
-        guard_seconds = self._store.settings.run.guard_seconds
-        entries: dict[str, EndpointRules] = {}
-        for kind in types:
-            for rank, endpoint in enumerate(kind.endpoints):
-                call = expected_of(kind, endpoint.name, expected)
-                call_us, need_us = us_of(call.seconds), us_of(call.needed_seconds + ANSWER_SLACK_SECONDS)
-                earlier = entries.get(endpoint.name)
-                entries[endpoint.name] = EndpointRules(
-                    # A lease must cover the calls of all its types.
-                    timeout=max(us_of(endpoint.timeout_seconds), earlier.timeout if earlier else 0),
-                    rest=us_of(endpoint.limit.longest_seconds),
-                    windows=[WindowRules.of(each, guard_seconds) for each in all_limited([endpoint])],
-                    types={**(earlier.types if earlier else {}), kind.name: (f"{rank:04d}", call_us, need_us)},
-                )
-        return entries
-
-
-def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
-    """Return the limits in force as text, by name, as far as they were published."""
-    return {each.name: text(raw) for each, raw in zip(limited, texts, strict=True) if raw}
 
 
 class What(StrEnum):
@@ -165,8 +98,67 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
 
 
-class Control(Part):
-    """Makes changes for all workers at once and records them in the same step."""
+class Rules(Part):
+    """Publishes the rules, and changes them by hand; a change is in force for the next call of every lane."""
+
+    _published: Mapping[str, EndpointRules] = {}
+
+    def publish(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
+        """Publish what `types`, in their order of use, and their endpoints with the limits in force mean for lanes.
+
+        Raises:
+            FencedError: another conductor leads.
+        """
+        entries = self._entries(types, expected)
+        kinds = {kind.name: f"{rank:05d} {kind.name}" for rank, kind in enumerate(types)}
+        sharing: dict[str, list[str]] = {}
+        for endpoint in {each.name: each for kind in types for each in kind.endpoints}.values():
+            if endpoint.budget:
+                sharing.setdefault(endpoint.budget.window_id, []).append(endpoint.name)
+        valid = {*entries, *(f"type {name}" for name in kinds), *(f"sharing {window}" for window in sharing)}
+        gone = {text(raw) for raw in self._ask("HKEYS", self._keys.rules)} - valid
+        gone = {field for field in gone if not field.startswith(("limit ", "filed "))}
+        self._write(token, sharing=sharing, gone=sorted(gone))
+        for first in range(0, len(types), _AT_ONCE):
+            chunk = types[first : first + _AT_ONCE]
+            rules = {endpoint.name: entries[endpoint.name] for kind in chunk for endpoint in kind.endpoints}
+            self._write(token, rules=rules, types={kind.name: kinds[kind.name] for kind in chunk})
+        self._published = entries
+
+    def adjust(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
+        """Publish again what has changed since this process published last."""
+        entries = self._entries(types, expected)
+        changed = [name for name, entry in entries.items() if self._published.get(name) != entry]
+        for first in range(0, len(changed), 4 * _AT_ONCE):
+            self._write(token, rules={name: entries[name] for name in changed[first : first + 4 * _AT_ONCE]})
+        self._published = entries
+
+    def limits_command(self, limited: Sequence[Limited]) -> Command:
+        """Return the command whose reply `read_limits` reads."""
+        return ("HMGET", self._keys.rules, *(f"limit {each.window_id}" for each in limited))
+
+    def _write(self, token: int | str, **parts: Any) -> None:
+        """Write some of the parts that `write_rules` takes, in one step."""
+        usual: dict[str, Any] = {"rules": {}, "types": {}, "sharing": {}, "gone": (), "limits": ()}
+        self._run("write_rules", token=token, **(usual | parts))
+
+    def _entries(self, types: Iterable[EventType], expected: Mapping[Pair, Expected]) -> dict[str, EndpointRules]:
+        """Return the entry of each endpoint by its name."""
+        guard_seconds = self._store.settings.run.guard_seconds
+        entries: dict[str, EndpointRules] = {}
+        for kind in types:
+            for rank, endpoint in enumerate(kind.endpoints):
+                call = expected_of(kind, endpoint.name, expected)
+                call_us, need_us = us_of(call.seconds), us_of(call.needed_seconds + ANSWER_SLACK_SECONDS)
+                earlier = entries.get(endpoint.name)
+                entries[endpoint.name] = EndpointRules(
+                    # A lease must cover the calls of all its types.
+                    timeout=max(us_of(endpoint.timeout_seconds), earlier.timeout if earlier else 0),
+                    rest=us_of(endpoint.limit.longest_seconds),
+                    windows=[WindowRules.of(each, guard_seconds) for each in all_limited([endpoint])],
+                    types={**(earlier.types if earlier else {}), kind.name: (f"{rank:04d}", call_us, need_us)},
+                )
+        return entries
 
     @translated()
     def changes(self, number: int = MOST_CHANGES) -> list[Change]:
@@ -180,12 +172,13 @@ class Control(Part):
                 changes.append(change)
         return changes
 
-    def publish(self, token: int, limited: Collection[Limited]) -> None:
+    def publish_limits(self, token: int) -> None:
         """Publish the limits of the file, which workers obey, except for limits that were set by hand since.
 
         A limit belongs to the window, so one set by hand survives a renaming of its endpoint in the file.
         """
-        Rules(self._store).write(token, limits=[_changed(each, each.limit.text, BY_FILE) for each in limited])
+        limited = all_limited(self._store.settings.endpoints.values())
+        self._write(token, limits=[_changed(each, each.limit.text, BY_FILE) for each in limited])
 
     def limit(self, limited: Limited, limit: str, by: str) -> None:
         """Set a limit for every endpoint with this window, which holds until the file's value for it changes.
@@ -202,7 +195,7 @@ class Control(Part):
                 windows = [window if each.id == window.id else each for each in entry.windows]
                 rest = us_of(new.limit.longest_seconds) if windows[0] is window else entry.rest
                 rules[name] = replace(entry, windows=windows, rest=rest)
-        Rules(self._store).write("", rules=rules, limits=[_changed(limited, limit, by)])
+        self._write("", rules=rules, limits=[_changed(limited, limit, by)])
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
@@ -220,6 +213,11 @@ class Control(Part):
         record = Change(by, limited.name, what, limited.window_id, after)
         named = {"name": limited.name, "window": limited.window_id, "pause_us": pause_us, "by": by}
         self._run("set_pause", **named, record=record)
+
+
+def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
+    """Return the limits in force as text, by name, as far as they were published."""
+    return {each.name: text(raw) for each, raw in zip(limited, texts, strict=True) if raw}
 
 
 def _changed(limited: Limited, limit: str, by: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Runs(Part):
 
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        return self._read(self._hgetall(self._keys.run))
+        return self._read(self._ask("HGETALL", self._keys.run))
 
     def current_at(self) -> tuple[Run | None, int]:
         """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
@@ -84,9 +84,9 @@ class Runs(Part):
         """Return whether this is the open run."""
         return bool(self._ask("HGET", self._keys.run, "run_id") == run_id.encode())
 
-    def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; return False if it is not open, or finishing."""
-        return self._write(token, run_id, {"state": state, **fields})
+    def start(self, token: int, run_id: str, **fields: str | float) -> bool:
+        """Let lanes have calls of the open run; return False if it is not open, or finishing. `fields` has its plan."""
+        return bool(self._run("start_run", token=token, run_id=run_id, fields=fields))
 
     def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
         """Write `fields` of the open run, and delete those `gone`; return False if it is not open, or finishing."""
@@ -96,9 +96,9 @@ class Runs(Part):
         """Ask the conductor to end a run now; return False if it is not open, or finishing."""
         return self._write("", run_id, {"cancelled": 1})
 
-    def want(self, token: int, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._write(token, "", {}, wanted=workers)
+    def want(self, token: int, run_id: str, workers: int) -> None:
+        """Publish how many workers are wanted for the open run, over all hosts, and wake the supervisors."""
+        self._write(token, run_id, {}, wanted=workers)
         Processes(self._store).wake("supervisors")
 
     def _write(self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: Any) -> bool:
@@ -131,7 +131,7 @@ class Runs(Part):
     @translated()
     def tally(self) -> dict[str, int]:
         """Return the counts of the open run, `what:name` -> number."""
-        return numbers(self._hgetall(self._keys.tally), self._keys.tally)
+        return numbers(self._ask("HGETALL", self._keys.tally), self._keys.tally)
 
     def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""

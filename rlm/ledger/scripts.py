@@ -36,57 +36,36 @@ _NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "ZRANGE": (), "ZREVRANGE": (), "HMGET
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
 
-_SECTION = re.compile(r"^--- ([a-z_]+)(?:\(([^)]*)\))?\n", re.MULTILINE)
+_TITLE = re.compile(r"^--- ([a-z_]+)\(([^)]*)\)\n", re.MULTILINE)
 _PARAMETER = re.compile(r"(\w+)(?:: (\w+))?")
-_HEADER = re.compile(r"\A(--[^\n]*\n)+")
-_INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
 #: What a parameter becomes in Lua, by its kind; one without a kind stays text.
 _KINDS = {"": "ARGV[{}]", "number": "tonumber(ARGV[{}])", "data": "cmsgpack.unpack(ARGV[{}])"}
 
 
-def _read_sections() -> dict[str, tuple[dict[str, str], str]]:
-    """Return the sections of all files in `lua/` by name: the kind of each parameter, and the source.
+def _read_scripts() -> dict[str, tuple[dict[str, str], bytes]]:
+    """Return the scripts of all files in `lua/` by name: the kind of each parameter, and the source.
 
-    A section begins with `--- NAME(PARAMETERS)`, or with `--- NAME` if it is only included. A parameter that is not
-    text has its kind behind a colon: `number`, or `data` for anything with parts.
+    A script begins with `--- NAME(PARAMETERS)`. A parameter that is not text has its kind behind a colon: `number`, or
+    `data` for anything with parts. The functions that a file has before any title are there for all scripts.
     """
-    sections = {}
+    # What scripts and Python both count with.
+    functions = f"local FAILING, PRIORITY_STEP, SLACK = {FAILING}, {PRIORITY_STEP}, {us_of(LEASE_SLACK_SECONDS)}\n"
+    codes: dict[str, tuple[dict[str, str], str]] = {}
     for file in sorted(Path(__file__).with_name("lua").iterdir()):
-        _, *parts = _SECTION.split(file.read_text())
-        for name, signature, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-            sections[name] = dict(_PARAMETER.findall(signature or "")), source
-    return sections
+        head, *parts = _TITLE.split(file.read_text())
+        functions += head
+        for name, signature, code in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            codes[name] = dict(_PARAMETER.findall(signature)), code
+    scripts = {}
+    for name, (parameters, code) in codes.items():
+        values = (_KINDS[kind].format(place) for place, kind in enumerate(parameters.values(), start=1))
+        arguments = f"local {', '.join(parameters)} = {', '.join(values)}\n"
+        scripts[name] = parameters, f"{arguments}{functions}{code}".encode()
+    return scripts
 
 
-#: What scripts and Python both count with.
-_CONSTANTS = f"local FAILING, PRIORITY_STEP, SLACK = {FAILING}, {PRIORITY_STEP}, {us_of(LEASE_SLACK_SECONDS)}\n"
 #: All are read at the start, so a running process keeps its scripts even if another version is installed.
-_SECTIONS = _read_sections()
-
-
-def _assemble(name: str) -> str:
-    """Return the source of a script: its parameters as local variables, what it includes, its code.
-
-    A line `-- include NAME` at the top of a section brings the functions of another one, each of them once.
-    """
-    included: dict[str, str] = {}
-
-    def include(source: str) -> str:
-        for title in _INCLUDE.findall(source):
-            if title not in included:
-                included[title] = ""  # before what it includes itself
-                code = include(_SECTIONS[title][1])
-                included[title] = included.pop(title) + _HEADER.sub("", code)
-        return _INCLUDE.sub("", source)
-
-    parameters, source = _SECTIONS[name]
-    code = include(source)
-    values = (_KINDS[kind].format(place) for place, kind in enumerate(parameters.values(), start=1))
-    return "".join([_CONSTANTS, f"local {', '.join(parameters)} = {', '.join(values)}\n", *included.values(), code])
-
-
-#: The sources of the scripts by name.
-SOURCES = {name: _assemble(name).encode() for name, (parameters, _) in _SECTIONS.items() if parameters}
+SCRIPTS = _read_scripts()
 
 
 class Script:
@@ -98,9 +77,9 @@ class Script:
 
     def __init__(self, name: str, source: bytes | None = None) -> None:
         self.name = name
-        self.source = source or SOURCES[name]
+        self._parameters, own = SCRIPTS[name]
+        self.source = source or own
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-        self._parameters = _SECTIONS[name][0]
 
     def __call__(self, client: redis.Redis, **named: Any) -> Any:
         """Run it and return its reply.
@@ -127,13 +106,6 @@ class Script:
         return ("EVALSHA", self.sha, 0, *values)
 
 
-def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
-    pipeline = client.pipeline(transaction=transaction)
-    for command in commands:
-        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-    return pipeline.execute(raise_on_error=False)
-
-
 class ScriptReply(msgspec.Struct, frozen=True):
     """What a script answers, an object in MessagePack. Each subclass stands beside the method that calls its script."""
 
@@ -145,29 +117,6 @@ class ScriptReply(msgspec.Struct, frozen=True):
             ValueError: the reply has a field of another type, because a key holds what RLM does not write.
         """
         return msgspec.msgpack.decode(reply, type=cls, strict=False)
-
-
-def ask(client: redis.Redis, *command: Argument) -> Any:
-    """Run a plain command and return its reply."""
-    with translated(client, " ".join(map(str, command[:2]))):
-        return client.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
-    """Run plain commands in one round trip, or as a `transaction` at one instant; return their replies.
-
-    What is read of a key of another type than RLM's is nothing, so that the rest goes on; the log names the key.
-    """
-    sent = list(commands)
-    with translated(client):
-        replies = _pipelined(client, sent, transaction=transaction) if sent else []
-        for place, (command, reply) in enumerate(zip(sent, replies, strict=True)):
-            if isinstance(reply, ResponseError):
-                if command[0] not in _NOTHING or "WRONGTYPE" not in str(reply):
-                    raise reply
-                name_unreadable(str(command[1]), b"another type", reply)
-                replies[place] = _NOTHING[command[0]] if command[0] != "HMGET" else [None] * (len(command) - 2)
-        return replies
 
 
 class Access:
@@ -184,9 +133,32 @@ class Access:
         self.client = make_client(url, socket_timeout=answer_seconds)
         self.clock = RedisClock(settings.run.guard_seconds)
 
+    def ask(self, *command: Argument) -> Any:
+        """Run a plain command and return its reply."""
+        with translated(self.client, " ".join(map(str, command[:2]))):
+            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
+        """Run plain commands in one round trip, or as a `transaction` at one instant; return their replies.
+
+        What is read of a key of another type than RLM's is nothing, so that the rest goes on; the log names the key.
+        """
+        sent, pipeline = list(commands), self.client.pipeline(transaction=transaction)
+        with translated(self.client):
+            for command in sent:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            replies = pipeline.execute(raise_on_error=False)
+            for place, (command, reply) in enumerate(zip(sent, replies, strict=True)):
+                if isinstance(reply, ResponseError):
+                    if command[0] not in _NOTHING or "WRONGTYPE" not in str(reply):
+                        raise reply
+                    name_unreadable(str(command[1]), b"another type", reply)
+                    replies[place] = _NOTHING[command[0]] if command[0] != "HMGET" else [None] * (len(command) - 2)
+            return replies
+
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
-        return int(ask(self.client, "TIME"))
+        return int(self.ask("TIME"))
 
     def now(self) -> float:
         """Return the same in seconds since 1970."""
@@ -197,9 +169,8 @@ class Part:
     """A part of what is kept in Redis, with its scripts. It raises a StoreError if Redis fails."""
 
     def __init__(self, store: Access) -> None:
-        self._store = store
-        self._client = store.client
-        self._keys = store.keys
+        self._store, self._keys = store, store.keys
+        self._ask, self._batch = store.ask, store.batch
 
     @property
     def _dedupe_ms(self) -> int:
@@ -209,20 +180,14 @@ class Part:
     _script = staticmethod(cache(Script))
 
     def _run(self, script: str, **named: Any) -> Any:
-        return self._script(script)(self._client, prefix=self._keys.prefix, **named)
+        return self._script(script)(self._store.client, prefix=self._keys.prefix, **named)
 
     def _run_each(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run a script for each call in one round trip, each atomic by itself; return the replies in order."""
         script = self._script(name)
-        with translated(self._client, name):
-            self._client.script_load(script.source)
+        with translated(self._store.client, name):
+            self._store.client.script_load(script.source)
         return self._batch(script.command({"prefix": self._keys.prefix, **call}) for call in calls)
-
-    def _ask(self, *command: Argument) -> Any:
-        return ask(self._client, *command)
-
-    def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
-        return batch(self._client, commands, transaction=transaction)
 
     def _pages(self, key: str, skip: int = 0, *, from_end: bool = False) -> Iterator[list[bytes]]:
         """Yield a list of entries of any size page by page, from its beginning, or its end backwards."""
@@ -244,6 +209,3 @@ class Part:
             if len(entries) >= most or sum(map(len, entries)) >= PAGE_BYTES:
                 break
         return entries[:most]
-
-    def _hgetall(self, key: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", self._ask("HGETALL", key))

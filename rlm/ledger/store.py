@@ -14,14 +14,14 @@ from rlm.core.text import safe_line
 from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
-from rlm.ledger.events import Ledger, Recovery
+from rlm.ledger.events import Ledger
 from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Notes, Schedule
-from rlm.ledger.letters import Archivist, Letters
+from rlm.ledger.letters import Letters
 from rlm.ledger.processes import Processes
-from rlm.ledger.rules import Control, Rules, read_limits
+from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import Access, ask
+from rlm.ledger.scripts import Access
 from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings
@@ -53,17 +53,14 @@ class Store(Access):
     leases = cached_property(Leases)
     schedule = cached_property(Schedule)
     processes = cached_property(Processes)
-    archivist = cached_property(Archivist)
-    intake = cached_property(lambda self: Intake(self, self.archivist))
-    recovery = cached_property(lambda self: Recovery(self, self.archivist))
+    letters = cached_property(Letters)
+    intake = cached_property(lambda self: Intake(self, self.letters))
+    ledger = cached_property(lambda self: Ledger(self, self.letters))
     turns = cached_property(Turns)
     rules = cached_property(Rules)
-    ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
-    letters = cached_property(Letters)
     windows = cached_property(Windows)
-    control = cached_property(Control)
     notes = cached_property(Notes)
 
     def __init__(
@@ -125,9 +122,9 @@ class Store(Access):
         Raises:
             StoreUnfitError: it has the form of another version.
         """
-        raw = ask(self.client, "HGET", self.keys.lease, "schema")
-        if raw is None and claim and not ask(self.client, "HSETNX", self.keys.lease, "schema", SCHEMA):
-            raw = ask(self.client, "HGET", self.keys.lease, "schema")  # another was faster
+        raw = self.ask("HGET", self.keys.lease, "schema")
+        if raw is None and claim and not self.ask("HSETNX", self.keys.lease, "schema", SCHEMA):
+            raw = self.ask("HGET", self.keys.lease, "schema")  # another was faster
         if raw not in {None, b"%d" % SCHEMA}:
             prefix, other = self.settings.redis.prefix, safe_line(text(raw))
             raise StoreUnfitError(
@@ -140,14 +137,10 @@ class Store(Access):
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 
-    def publish_limits(self, token: int) -> None:
-        """Publish the file's limits: see `Control.publish`."""
-        self.control.publish(token, all_limited(self.settings.endpoints.values()))
-
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
         limited = all_limited(self.settings.endpoints.values())
-        return read_limits(ask(self.client, *self.rules.limits_command(limited)), limited)
+        return read_limits(self.ask(*self.rules.limits_command(limited)), limited)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints in use by name, with the limits in force, including those of their budgets."""

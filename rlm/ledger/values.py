@@ -90,7 +90,7 @@ class RedisClock:
     changes nothing that is known better, and drift is followed. If they do not agree, the newer ones hold; if they lie
     further apart than the guard, the clock has stepped. Before the first answer it is the wall clock of this host.
 
-    Who asks next says so, with the `epoch` of the lease (lua/doubt.lua). The script that finds the same epoch there
+    Who asks next says so, with the `epoch` of the lease (lua/endpoints.lua). The script that finds the same epoch there
     holds all endpoints and begins another one, from which everybody learns that the step is known.
     """
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
-from rlm.ledger.scripts import Access, Command, Part
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
@@ -22,11 +22,6 @@ _FIELDS = ("rest", "pause", "known", "failures", "since", "failed_with", "opened
 class Windows(Part):
     """The windows of all endpoints and budgets."""
 
-    def __init__(self, store: Access, guard_seconds: float | None = None) -> None:
-        """Use the guard of the settings, or `guard_seconds` if given."""
-        super().__init__(store)
-        self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds
-
     def take(self, endpoint: Endpoint, cost: int = 1) -> float | None:
         """Take `cost` slots of `endpoint`, and of its budget, for calls that are not RLM's.
 
@@ -35,7 +30,7 @@ class Windows(Part):
         Raises:
             StoreError: Redis did not answer; do not assume that a slot was taken.
         """
-        windows = [WindowRules.of(each, self._guard_seconds) for each in all_limited([endpoint])]
+        windows = [WindowRules.of(each, self._store.settings.run.guard_seconds) for each in all_limited([endpoint])]
         name = f"shared:{uuid4().hex}"
         wait_us = int(self._run("take_slots", windows=windows, cost=cost, name=name, server=SERVER_ID))
         return None if wait_us < 0 else wait_us / MICROSECONDS
@@ -69,7 +64,7 @@ class Windows(Part):
         self, limited: Limited, fields: Sequence[bytes | None], slots: Sequence[bytes], doubted_us: int, now_us: int
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
-        key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
+        key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._store.settings.run.guard_seconds)
         rest, pause, known, failures = (reading(whole, field, key, 0) for field in fields[:4])
         since, failed_with, opened_us, paused_by, paused_at = fields[4:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first

@@ -247,7 +247,7 @@ class Supervisor:
         while self._dead:
             child = self._dead[0]
             # If it was killed by an immediate stop none of its events is to blame.
-            freed = self._store.recovery.reap(child.worker_id, died=not self._stop.immediate)
+            freed = self._store.ledger.reap(child.worker_id, died=not self._stop.immediate)
             crash_point("supervisor.orphaned")
             self._store.processes.forget(Role.WORKER, child.worker_id)
             crash_point("supervisor.freed")

@@ -143,17 +143,17 @@ def _deal(call: Call, deal: Deal) -> object:
 
 
 def _pause(call: Call) -> object:
-    call.store.control.pause(call.limited, call.by, call.given.seconds)
+    call.store.rules.pause(call.limited, call.by, call.given.seconds)
     return live.standing(call.store)[call.about]
 
 
 def _resume(call: Call) -> object:
-    call.store.control.resume(call.limited, call.by)
+    call.store.rules.resume(call.limited, call.by)
     return live.standing(call.store)[call.about]
 
 
 def _limit(call: Call) -> object:
-    call.store.control.limit(call.limited, live.check_rate(call.given.rate), call.by)
+    call.store.rules.limit(call.limited, live.check_rate(call.given.rate), call.by)
     return live.standing(call.store)[call.about]
 
 

@@ -85,6 +85,7 @@ def read_token(configured: str, environ: Mapping[str, str]) -> str:
     except ValueError:
         token = ""
     if configured and not re.fullmatch(r"[!-~]{16,200}", token):
-        words = f"web.token: {configured} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
+        name = configured.replace("env:", "the variable ", 1)  # `env:NAME` as a whole is masked
+        words = f"web.token: {name} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
         raise errors.ConfigurationError(words)
     return token

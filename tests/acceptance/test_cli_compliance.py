@@ -85,10 +85,10 @@ def test_nothing_is_promised_of_what_redis_forgot(inst):
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):
     """Twenty calls under the old limit were right, and stay so under the new one of two."""
-    inst.store.publish_limits(inst.token)
+    inst.store.rules.publish_limits(inst.token)
     overflow = inst.settings.endpoints[steps.OVERFLOW]
     put(inst, steps.OVERFLOW, *[0.01] * 20)
-    inst.store.control.limit(overflow, "2/minute", "somebody")
+    inst.store.rules.limit(overflow, "2/minute", "somebody")
 
     before = judge(inst)
     put(inst, steps.OVERFLOW, 0.0)

@@ -68,7 +68,7 @@ def test_all_is_well_only_without_a_condition(led):
 
 def test_missing_workers_are_no_worker_or_too_few(led):
     """Those that have just been started are waited for."""
-    led.store.runs.want(led.token, 2)
+    led.store.client.hset(led.store.keys.processes, "wanted", 2)
     assert "of 2 wanted" in codes(led, 1)["no_worker"]
     announce(led, Role.WORKER, process_id="1", state=WorkerState.READY)
     assert "1 ready of 2 wanted" in codes(led)["workers_missing"]
@@ -94,6 +94,13 @@ def test_with_a_faulty_file_it_says_what_lives(led, lines, fault):
     assert fault in done.stderr
 
 
+def test_web_names_the_variable_that_lacks_its_token(inst):
+    """Which is no secret."""
+    inst.config.write_text(inst.config.read_text() + '[web]\ntoken = "env:RLM_NO"\n')
+
+    assert "the variable RLM_NO must hold" in inst.rlm("web", code=2).stderr
+
+
 def test_an_overdue_run_is_an_error(led):
     """Somebody has to close it."""
     led.push(*steps.items(2, steps.TYPE))
@@ -113,6 +120,8 @@ def test_what_is_left_over_because_calls_hang_names_them(led):
     led.store.runs.note(led.token, run.id, waits=json.dumps({"until": run.started_at, "last": {steps.TYPE: "lanes"}}))
     announce(led, Role.WORKER, state=WorkerState.READY)
     assert "all lanes are busy" in led.json("explain", steps.event_id(2))["sentence"]
+    led.store.runs.note(led.token, run.id, first_release_at=run.started_at - 100)
+    assert "calls without an answer hold all lanes" in codes(led, 1)["run_stuck"]
 
     led.close_run(run)
 

@@ -26,7 +26,7 @@ endpoints = [{ name = "open_order_api", url = "http://h/s" }]
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
     with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
-        made.store.publish_limits(made.token)
+        made.store.rules.publish_limits(made.token)
         yield made
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from rlm.core.item import Reason, encode_letter
 from rlm.ledger.processes import Process, Role
 from tests.store import steps, windows
 
@@ -17,7 +20,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
         inst.store.processes.announce(role, process)
     later = inst.store.now_us() + 100_000_000
     primary, first, second, last = inst.settings.event_types[0].endpoints
-    inst.store.control.pause(primary, "somebody")
+    inst.store.rules.pause(primary, "somebody")
     windows.set_record(inst.store, first, known=later)
     windows.set_record(inst.store, second, rest=later, since=later)
     windows.take(inst.store, last, 30)
@@ -26,7 +29,29 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
 
     assert [one["health"] for one in found["endpoints"]] == ["paused", "held", "resting", "full"]
     assert found["endpoints"][0]["next_slot_seconds"] is None
-    assert "no endpoint lets a call through (1 paused, 1 held, 1 resting, 1 full); " in found["sentence"]
+    shut = f"(1 paused, 1 held, 1 resting, 1 full); {last.name} has a slot in "
+    assert f"no endpoint lets a call through {shut}" in found["sentence"]
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
     inst.close_run(inst.store.runs.current())
     assert "; now no endpoint lets a call through (1 paused, 1 held" in inst.json("explain", EVENT)["sentence"]
+
+
+def test_of_several_letters_of_an_event_the_newest_is_told(inst):
+    item = steps.item(1, steps.TYPE)
+    facts = {"failed_at": 1.0, "run_id": None, "event": EVENT}
+    letters = (encode_letter(item, Reason.REJECTED, why, **facts) for why in ("an older reason", "a newer reason"))
+    inst.store.client.lpush(inst.store.keys.failed, *letters)
+
+    assert "a newer reason" in inst.json("explain", EVENT)["sentence"]
+
+
+def test_what_waits_is_told_when_the_next_run_starts(inst):
+    inst.push(steps.item("i1", steps.TYPE))
+    supervisor = Process("host:1:a", 1, "host", 0.0, revision=inst.settings.revision)
+    inst.store.processes.announce(Role.SUPERVISOR, supervisor)
+    now = inst.store.now()
+
+    sentence = inst.json("explain", EVENT)["sentence"]
+
+    hours, minutes, seconds = map(int, re.search(r"at about (..):(..):(..) UTC", sentence).groups())
+    assert 0 < (3600 * hours + 60 * minutes + seconds - now) % 86_400 < inst.settings.run.every_seconds + 5

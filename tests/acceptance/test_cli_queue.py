@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.admin import queue
-from rlm.ledger.keys import READABLE_BYTES
+from rlm.admin.queue import READABLE_BYTES
 from tests.store import looks, steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.

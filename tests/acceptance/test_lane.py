@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.delivery.http import Connection
+from rlm.delivery.http import Connection, Connections
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, TYPE, Bench
 from tests.ownserver import OwnServer
@@ -130,6 +131,22 @@ def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
     bench.check()
 
 
+def test_a_call_that_no_longer_fits_before_the_deadline_once_it_has_connected_is_not_made(make_bench):
+    bench, connect, connected = make_bench(window=5.0, processing=2.5), Connections.connect, []
+    bench.take()
+
+    def slowly(*args, **more):
+        time.sleep(2.7)
+        connected.append(connect(*args, **more))
+        return connected[-1]
+
+    with mock.patch.object(Connections, "connect", slowly):
+        bench.carry(until=lambda: connected and bench.counts().pending)
+
+    assert bench.calls() == []
+    bench.check()
+
+
 def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
     """A worker taken for dead that comes back finds its event gone: no second settlement, no second count."""
     bench.take()
@@ -137,7 +154,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
 
     def receive(*args):
         answer = real(*args)
-        bench.store.recovery.reap("w1")
+        bench.store.ledger.reap("w1")
         bench.store.runs.cancel(bench.run_id)
         return answer
 

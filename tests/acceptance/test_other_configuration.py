@@ -19,7 +19,7 @@ def inst(tmp_path, valkey_only_url):
         windows.trust(made.store)
         made.push(*steps.items(1, steps.TYPE))
         made.start_run()
-        made.store.runs.want(made.token, 1)
+        made.store.runs.want(made.token, made.store.runs.current().id, 1)
         announce(made, "astray", "another")
         yield made
 

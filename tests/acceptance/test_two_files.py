@@ -48,6 +48,7 @@ def test_the_other_file_does_not_lead_while_the_one_in_force_is_restarted(two):
     assert refused.returncode == 1
     assert "differ from those" in refused.stderr
     (named,) = [one for one in conditions if one["code"] == "other_configuration"]
+    assert "no_scheduler" in {one["code"] for one in conditions}
     assert {str(ours.config), str(theirs.config)} <= set(named["sentence"].split())
     assert "differ from those" in theirs.log("scheduler")
     assert record["counts"]["completed"] == len(events)

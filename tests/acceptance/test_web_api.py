@@ -121,12 +121,21 @@ def test_what_cannot_be_asked_is_told(program, path, words):
 )
 def test_a_body_is_checked(inst, program, status, body):
     """What cannot be used changes nothing, and leaves no record."""
-    before = inst.store.control.changes()
+    before = inst.store.rules.changes()
 
     answer = program.post(f"/api/endpoints/{steps.ENDPOINT}/pause", body, Content_Type="application/json")
 
     assert answer.status == status, answer.data
-    assert (inst.store.control.changes() == before) is (status != 200)
+    assert (inst.store.rules.changes() == before) is (status != 200)
+
+
+def test_letters_that_came_after_the_others_were_counted_stay(inst, program):
+    newer, older = letters(inst, 2)
+
+    dealt = program.post("/api/failed/drop", {"all": True, "most": 1}).json()
+
+    assert (dealt["dropped"], dealt["more"]) == ([older], 1)
+    assert [letter["id"] for letter in inst.json("failed", "list")] == [newer]
 
 
 def test_an_order_names_one_endpoint_and_a_limit(program):

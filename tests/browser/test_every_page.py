@@ -128,6 +128,6 @@ def test_enter_twice_is_one_order(seen):
     driver.find_element("css selector", "#ask [name=seconds]").send_keys("60", Keys.ENTER, Keys.ENTER)
     wait_until(lambda: not driver.execute_script("return document.getElementById('ask').open"), timeout=BEHIND)
 
-    assert [each.what for each in system.store.control.changes() if each.what == "pause" and each.name == name] == [
+    assert [each.what for each in system.store.rules.changes() if each.what == "pause" and each.name == name] == [
         "pause"
     ]

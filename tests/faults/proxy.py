@@ -17,7 +17,7 @@ from enum import StrEnum
 
 import hiredis
 
-from rlm.ledger.scripts import SOURCES, Script
+from rlm.ledger.scripts import SCRIPTS, Script
 
 _CHUNK = 65_536
 
@@ -303,4 +303,4 @@ def _kind(key: str) -> str:
     return key if key.startswith("wallet_") else ""
 
 
-_SCRIPTS = {Script(name).sha: name for name in SOURCES}
+_SCRIPTS = {Script(name).sha: name for name in SCRIPTS}

@@ -82,7 +82,7 @@ def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_s
         record = system.await_record(run_id)
 
         changes = [
-            each for each in reversed(system.store.control.changes()) if (each.name, each.what) == ("first", "limit")
+            each for each in reversed(system.store.rules.changes()) if (each.name, each.what) == ("first", "limit")
         ]
         assert [each.after for each in changes] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
         lowered, raised = (each.at - time.time() + time.monotonic() for each in changes[1:])

@@ -20,7 +20,7 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger.processes import Role
-from rlm.ledger.scripts import SOURCES
+from rlm.ledger.scripts import SCRIPTS
 from tests.acceptance.system import make_item
 from tests.faults.behind import STEADY, Behind, behind_proxies
 from tests.faults.proxy import Fault
@@ -326,7 +326,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS | {"take_slots"}  # that one is for other programs
+    assert set(SCRIPTS) - reached == OF_COMMANDS | {"take_slots"}  # that one is for other programs
 
 
 #: What is failed, and what only where there is time.
@@ -372,7 +372,7 @@ def test_a_call_fails_when_processes_start_or_stop(tmp_path, sites, fault):
 @pytest.mark.long
 def test_the_scripts_are_forgotten_just_before_any_of_them(tmp_path, sites):
     """SCRIPT FLUSH right before each script in turn: it is loaded again and run once."""
-    sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in SOURCES])
+    sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in SCRIPTS])
 
 
 @pytest.mark.long

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlm.core.item import BadItemError
+from rlm.admin.letters import Deal, order_of
 from rlm.core.run import Run
-from rlm.ledger.letters import Removal
 from rlm.ledger.store import Store
 from tests.store import steps
 
@@ -37,15 +36,12 @@ def newest(store: Store) -> bytes:
 
 def retry(store: Store, letter: bytes, priorities: Mapping[str, int] | None = None) -> bool:
     """Retry a letter, by default under the configured types; return whether that was done, or raise why not."""
-    (done,) = store.letters.retry([letter], priorities or steps.priorities(store))
-    if isinstance(done, BadItemError):
-        raise done
-    return done is Removal.DONE
+    return store.letters.remove([order_of(letter, Deal.RETRY, priorities or steps.priorities(store))]) == [1]
 
 
 def drop(store: Store, letter: bytes) -> bool:
     """Drop a letter; return whether that was done."""
-    return store.letters.drop([letter]) == [Removal.DONE]
+    return store.letters.remove([order_of(letter, Deal.DROP, {})]) == [1]
 
 
 def outlived(store: Store, token: int) -> bytes:

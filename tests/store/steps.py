@@ -97,8 +97,7 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     """Open a run, drain into it, and set it running."""
     run = open_run(store, token, window_seconds)
     drain(store, token, run)
-    for state in (State.PLANNING, State.RUNNING):
-        assert store.runs.advance(token, run.id, state)
+    assert store.runs.start(token, run.id)
     return replace(run, state=State.RUNNING)
 
 

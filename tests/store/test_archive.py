@@ -12,7 +12,7 @@ import pytest
 from rlm.core.errors import ArchiveError, StoreError
 from rlm.ledger import letters
 from rlm.ledger import letters as archiving
-from rlm.ledger.letters import Archivist
+from rlm.ledger.letters import Letters
 from tests.store import steps
 
 
@@ -36,7 +36,7 @@ def test_what_is_more_is_archived_and_then_removed_in_chunks(bounded, token):
     """The newest stay; none is twice, none missing."""
     fill(bounded, 1000)
 
-    while bounded.archivist.step():
+    while bounded.letters.archive_some():
         continue
 
     assert archived(bounded) == [*range(996)]
@@ -52,8 +52,8 @@ def test_the_bound_is_kept_while_letters_are_written(bounded, token):
     for _ in bounded.intake.drain(token, run.id, steps.priorities(bounded)):
         most = max(most, bounded.letters.count())
     assert most <= 4 + 100
-    bounded.recovery.fail_unknown(token, run.id, steps.TYPE, lambda: bounded.letters.count() <= 4 + 200)
-    bounded.archivist.step()
+    bounded.ledger.fail_unknown(token, run.id, steps.TYPE, lambda: bounded.letters.count() <= 4 + 200)
+    bounded.letters.archive_some()
 
     assert bounded.letters.count() == 4
     assert len(set(archived(bounded))) == len(archived(bounded)) == 996
@@ -62,14 +62,14 @@ def test_the_bound_is_kept_while_letters_are_written(bounded, token):
 def test_a_crash_between_line_and_removal_repeats_the_line(bounded, token, monkeypatch):
     """And loses nothing: readers tell letters by their id."""
     fill(bounded, 6)
-    archivist = Archivist(bounded)
+    written = Letters(bounded)
     with monkeypatch.context() as patch:
-        patch.setattr(archivist._letters, "trim", lambda *_: (_ for _ in ()).throw(StoreError("cut")))
+        patch.setattr(written, "trim", lambda *_: (_ for _ in ()).throw(StoreError("cut")))
         with pytest.raises(StoreError):
-            archivist.step()
+            written.archive_some()
     assert archived(bounded) == [0, 1]
 
-    archivist.step()
+    written.archive_some()
 
     assert archived(bounded) == [0, 1, 0, 1]
     assert bounded.letters.count() == 4

@@ -95,6 +95,8 @@ def test_a_type_with_events_and_without_an_endpoint_that_works_is_an_error(led):
     for name in led.settings.endpoints:
         fail(led, name)
     assert [subject for code, subject in found(led) if code == "no_endpoint"] == ["any type"]
+    severities = [condition.severity for condition in conditions(led)]
+    assert severities == ["error"] + ["warning"] * len(led.settings.endpoints)  # the worst first
 
 
 def test_an_endpoint_that_throttles_and_one_that_is_used_up_are_told_from_one_that_fails(led):
@@ -179,9 +181,18 @@ def test_a_host_cut_off_is_told_and_not_where_the_endpoint_fails_for_all(led):
     assert ("host_cut_off", "g") not in found(led)
 
 
+def test_a_process_that_died_is_told_until_its_successor_lives_on_that_host(led):
+    led.client.hset(led.keys.processes, "supervisor g:9:z", "1 -")  # heard from long ago
+    assert ("host_silent", "g") in found(led)
+
+    enter(led, Role.SUPERVISOR, "g:10:y")
+
+    assert ("host_silent", "g") not in found(led)
+
+
 def test_what_keeps_a_process_from_its_work_is_told(led):
     enter(led, Role.SCHEDULER, "h:1:a", trouble="the archive cannot be written (disk full)")
-    led.runs.want(token(led), 1)
+    led.client.hset(led.keys.processes, "wanted", 1)
     enter(led, Role.SUPERVISOR, "h:2:b", trouble="workers end as they start on h, the last by SIGKILL")
 
     assert "disk full" in found(led)["no_archive", "h"].sentence

@@ -7,6 +7,7 @@ import pytest
 from rlm.admin.endpoints import endpoint_list
 from rlm.admin.planning import types_in_force
 from rlm.core.endpoint import Limit
+from rlm.ledger.rules import read_rules
 from rlm.ledger.store import Store
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, refusal, set_limits, take
@@ -28,22 +29,22 @@ def in_force(store):
 
 def test_one_set_before_the_first_run_holds(store, token, endpoint):
     """The first publication of the file is no change of it, so it does not end what was set by hand before."""
-    store.control.limit(endpoint, "5/minute", BY)
-    assert store.control.changes(1)[0].before == "30/minute"
+    store.rules.limit(endpoint, "5/minute", BY)
+    assert store.rules.changes(1)[0].before == "30/minute"
 
-    store.publish_limits(token)
+    store.rules.publish_limits(token)
 
     assert in_force(store) == "5/minute"
-    assert [one.by for one in store.control.changes() if one.name == steps.ENDPOINT] == [BY]
+    assert [one.by for one in store.rules.changes() if one.name == steps.ENDPOINT] == [BY]
 
 
 def test_a_text_that_others_wrote_does_not_spoil_the_record(store, token, endpoint):
-    store.publish_limits(token)
+    store.rules.publish_limits(token)
     set_limits(store, (endpoint, '9/\n"minute\\'))
 
-    store.control.limit(endpoint, "5/minute", BY)
+    store.rules.limit(endpoint, "5/minute", BY)
 
-    assert store.control.changes(1)[0].before == '9/\n"minute\\'
+    assert store.rules.changes(1)[0].before == '9/\n"minute\\'
 
 
 def renamed(store, **limits):
@@ -57,44 +58,57 @@ def renamed(store, **limits):
 
 def by_hand(store, limit):
     """Set the limit as `rlm endpoint limit` does."""
-    store.control.limit(store.settings.endpoints[steps.ENDPOINT], limit, "someone@somewhere")
+    store.rules.limit(store.settings.endpoints[steps.ENDPOINT], limit, "someone@somewhere")
 
 
 @pytest.mark.parametrize("published", [True, False])
 def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, published):
     """The window is that of the URL, and the file's value for it is the same; the former file goes by it too."""
     if published:
-        store.publish_limits(token)
+        store.rules.publish_limits(token)
     by_hand(store, "5/minute")
 
     for name in ("new", "newer"):
         with renamed(store, **{name: "30/minute"}) as after:
-            after.publish_limits(token)
+            after.rules.publish_limits(token)
 
             assert after.endpoints()[name].limit.text == "5/minute"
             assert in_force(store) == "5/minute"
             listed = {one.name: one for one in endpoint_list(after)}
             assert (listed[name].limit, listed[name].limit_by) == ("5/minute", "someone@somewhere")
             with looks.nothing_changes(store):
-                after.publish_limits(token)
+                after.rules.publish_limits(token)
 
     with renamed(store, newer="9/minute") as changed:
-        changed.publish_limits(token)
+        changed.rules.publish_limits(token)
         assert changed.endpoints()["newer"].limit.text == "9/minute"
 
 
 def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
     """Its former endpoint is still there, under another name, and has taken the limit along."""
-    store.publish_limits(token)
+    store.rules.publish_limits(token)
     by_hand(store, "5/minute")
     former = store.settings.endpoints[steps.ENDPOINT]
     other = replace(former, url="http://127.0.0.1:1/other")
     endpoints = {**store.settings.endpoints, "new": replace(former, name="new"), steps.ENDPOINT: other}
 
     with Store(replace(store.settings, endpoints=endpoints), store.url) as after:
-        after.publish_limits(token)
+        after.rules.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
+
+
+def test_rules_that_were_read_before_a_limit_was_set_do_not_undo_it(store, token):
+    """A conductor plans once a second by what it has read."""
+    store.rules.publish_limits(token)
+    before = types_in_force(store)
+    store.rules.publish(token, before, {})
+    by_hand(store, "5/minute")
+
+    store.rules.publish(token, before, {})
+
+    entry = read_rules(store.ask("HGET", store.keys.rules, steps.ENDPOINT))
+    assert entry.windows[0].rules[0][0] == 5
 
 
 def test_a_paused_budget_pauses_all_that_hang_on_it(store):
@@ -102,7 +116,7 @@ def test_a_paused_budget_pauses_all_that_hang_on_it(store):
     account = make_budget("100/minute")
     one, other = make_endpoint(name="one", budget=account), make_endpoint(name="other")
 
-    store.control.pause(account, BY, 30)
+    store.rules.pause(account, BY, 30)
 
     assert 28 < refusal(store, one) <= 30
     take(store, other)
@@ -117,7 +131,7 @@ def test_types_have_the_limits_in_force_their_budgets_too(store, token):
     store.settings = replace(store.settings, endpoints=endpoints, event_types=(first, *others))
     assert types_in_force(store)[0] == first
 
-    store.publish_limits(token)
+    store.rules.publish_limits(token)
     set_limits(store, (endpoint.budget, "7/minute"), (endpoint, "8/minute"))
 
     changed, *same = types_in_force(store)[0].endpoints

@@ -135,7 +135,8 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     one.client.zadd(keys.due, {"later b": was + 10_000_000, "later spent": float("inf")})
     one.client.hset(f"{prefix}rules", mapping={"type A": msgspec.msgpack.encode("1 A"), "limit w": "1/minute"})
     one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
-    one.client.hset(f"{prefix}endpoint:w", mapping={"rest": was + 50_000_000, "since": was - 5})
+    moments = dict.fromkeys(("rest", "pause", "known"), was + 50_000_000)
+    one.client.hset(f"{prefix}endpoint:w", mapping={**moments, "since": was - 5})
     other.clock.hear(other.clock.reached_at(now - step_us), now, other.clock.reached_at(now - step_us))
     assert other.clock.doubts[1] == pytest.approx(step_us, abs=100_000)
     step_us = other.clock.doubts[1]
@@ -149,7 +150,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
         "lease": int(lease_of(one)["expires_us"]) - 30_000_000,
         "a": one.client.zscore(keys.due, "a") - 20_000_000,
         "b": one.client.zscore(keys.due, "later b") - 10_000_000,
-        "rest": int(one.client.hget(f"{prefix}endpoint:w", "rest")) - 50_000_000,
+        **{name: int(one.client.hget(f"{prefix}endpoint:w", name)) - 50_000_000 for name in moments},
     }
     assert moved == dict.fromkeys(moved, was + step_us)
     assert one.client.zscore(keys.due, "past") < one.now_us()

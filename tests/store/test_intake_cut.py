@@ -9,7 +9,7 @@ import pytest
 from rlm.core.errors import FencedError, StoreUnreachableError
 from rlm.ledger import intake
 from rlm.ledger.intake import Intake
-from rlm.ledger.letters import Archivist
+from rlm.ledger.letters import Letters
 from rlm.ledger.scripts import Access, Script
 from tests.store import looks, steps
 from tests.store.cutclient import CutClient
@@ -55,7 +55,7 @@ def scenario(store, token, run, small_chunks):
 def drain_by(store, client, token, run):
     other = Access(store.settings, store.url)
     other.client = client
-    return list(Intake(other, Archivist(other)).drain(token, run.id, steps.priorities(store)))
+    return list(Intake(other, Letters(other)).drain(token, run.id, steps.priorities(store)))
 
 
 def assert_drained_once(store, run):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.core.run import State
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -86,7 +85,7 @@ def open_a_run(store, token, run):
 
 
 def move_the_run(store, token, run):
-    store.runs.advance(token, run.id, State.FINISHING)
+    store.runs.start(token, run.id)
 
 
 def drain(store, token, run):
@@ -94,11 +93,11 @@ def drain(store, token, run):
 
 
 def publish_limits(store, token, run):
-    store.publish_limits(token)
+    store.rules.publish_limits(token)
 
 
 def want_workers(store, token, run):
-    store.runs.want(token, 3)
+    store.runs.want(token, run.id, 3)
 
 
 CONDUCTING = (open_a_run, move_the_run, drain, publish_limits, want_workers)

@@ -8,7 +8,7 @@ import limits
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import EventType
+from rlm.core.endpoint import EventType, all_limited
 from rlm.core.errors import StoreUnreachableError
 from rlm.limits_storage import MovingWindowRateLimiter, storage_from_string
 from tests.store.windows import make_budget, make_endpoint, refusal, rest, stamps, take
@@ -34,7 +34,8 @@ def publish(store, token):
     """Publish endpoints as a conductor does."""
 
     def do(*endpoints):
-        store.control.publish(token, [*endpoints, *(one.budget for one in endpoints if one.budget)])
+        for limited in all_limited(endpoints):
+            store.rules.limit(limited, limited.limit.text, "somebody")
         kind = EventType("KIND", 1, 1.0, endpoints)
         store.rules.publish(token, [kind], {})
 
@@ -71,7 +72,7 @@ def test_the_limit_in_force_holds_beside_that_of_the_item(store, limiter, publis
     assert [limiter.hit(ITEM, URL) for _ in range(4)] == [True] * 3 + [False]
 
     for limit, remaining in (("2/minute", 0), ("4/minute", 1), ("30/minute", 2)):
-        store.control.limit(endpoint, limit, "test")
+        store.rules.limit(endpoint, limit, "test")
         assert limiter.get_window_stats(ITEM, URL).remaining == remaining
     assert [limiter.hit(ITEM, URL) for _ in range(3)] == [True] * 2 + [False]
 
@@ -91,13 +92,13 @@ def test_a_slot_is_taken_in_the_budget_as_well(store, limiter, publish):
 def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
     """A pause, a rest, a server that is not trusted."""
     endpoint = make_endpoint()
-    store.control.pause(endpoint, "test")
+    store.rules.pause(endpoint, "test")
     assert not limiter.hit(ITEM, URL)
     assert not limiter.test(ITEM, URL)
-    store.control.resume(endpoint, "test")
+    store.rules.resume(endpoint, "test")
     rest(store, endpoint, 60)
     assert not limiter.hit(ITEM, URL)
-    store.control.resume(endpoint, "test")
+    store.rules.resume(endpoint, "test")
     assert limiter.hit(ITEM, URL)
 
     store.client.hset(store.keys.lease, "server", "another")

@@ -11,6 +11,7 @@ from rlm.delivery import run_end
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 from tests.store.windows import stamps
+from tests.values import replace
 
 
 def close(store, token, run):
@@ -98,9 +99,10 @@ def test_what_was_marked_and_not_closed_is_closed(store, token, running):
     assert run_end.close_run(store, run.id).counts.leftover == 2
 
 
-@pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 0)])
+@pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 1)])
 def test_workers_stay_only_if_something_is_left_over(store, token, running, completed, kept):
     """The next run needs them again; else those leave that are not always there."""
+    store.settings = replace(store.settings, workers=replace(store.settings.workers, min=1))
     run = running(2)
     for _ in range(completed):
         steps.complete(store, steps.claim(store))
@@ -108,7 +110,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
 
     close(store, token, run)
 
-    assert store.processes.wanted() == max(store.settings.workers.min, kept)
+    assert store.processes.wanted() == kept
 
 
 def test_what_is_left_over_early_waited_for_what_keeps_it_then(store, token, running):

@@ -127,11 +127,11 @@ def test_while_nothing_changes_a_conductor_only_counts(store, office, monkeypatc
     def step():
         looks.append(len(looks))
         if len(looks) == 3:
-            store.control.pause(primary, "ops@here")
+            store.rules.pause(primary, "ops@here")
 
     monkeypatch.setattr("scheduler.conductor.LOOK_SECONDS", 0.02)
     monkeypatch.setattr(Conductor, "look", noted)
-    monkeypatch.setattr(store.archivist, "step", step)
+    monkeypatch.setattr(store.letters, "archive_some", step)
 
     Conductor(office, run).await_end()
 

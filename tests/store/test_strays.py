@@ -19,9 +19,9 @@ def leftovers(store, token):
 
 
 def look_through(store):
-    cursor, adopted = store.recovery.adopt(0)
+    cursor, adopted = store.ledger.adopt(0)
     while cursor:
-        cursor, more = store.recovery.adopt(cursor)
+        cursor, more = store.ledger.adopt(cursor)
         adopted += more
     return adopted
 

@@ -24,7 +24,7 @@ def test_a_call_that_was_lost_stands_there_with_nobody_knowing_its_answer(store,
     """It may have been sent. Its late answer changes nothing any more."""
     claim = steps.claim(store)
     if lost == "died":
-        assert store.recovery.reap(claim.worker_id) == 1
+        assert store.ledger.reap(claim.worker_id) == 1
     elif lost == "froze":
         store.client.zadd(store.keys.due, {claim.event_id: 1})
         steps.settle(store, steps.claim(store, "other"), "ready")

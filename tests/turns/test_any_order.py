@@ -144,20 +144,20 @@ class Storm:
             self.world.store.turns.restamp(call, lane.number)
 
     def reap(self) -> None:
-        self.world.store.recovery.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)
+        self.world.store.ledger.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)
 
     def pause(self) -> None:
-        self.world.store.control.pause(self.draw.choice(self.ends), "me", self.draw.choice((0.1, 2.0)))
+        self.world.store.rules.pause(self.draw.choice(self.ends), "me", self.draw.choice((0.1, 2.0)))
 
     def resume(self) -> None:
-        self.world.store.control.resume(self.draw.choice(self.ends), "me")
+        self.world.store.rules.resume(self.draw.choice(self.ends), "me")
 
     def limit(self) -> None:
         """Only by the same periods, because a longer one holds calls back until enough are known."""
         name = self.draw.choice(list(self.limited))
         limited = self.limited[name]
         amounts = [f"{self.draw.randint(1, 9)} per {rule.seconds:g} seconds" for rule in limited.limit.rules]
-        self.world.store.control.limit(limited, "; ".join(amounts), "me")
+        self.world.store.rules.limit(limited, "; ".join(amounts), "me")
         changed = structs.replace(limited, limit=Limit.parse("; ".join(amounts)))
         self.limited[name] = changed
         if changed in self.ends or any(each.name == name for each in self.ends):

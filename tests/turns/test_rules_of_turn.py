@@ -239,7 +239,7 @@ def test_longest_queue_first_passes_over_a_type_whose_queue_holds_something_else
 def test_what_a_worker_holds_is_dropped_if_it_is_something_else(world):
     world.start(kind("A"))
     lane = world.lane()
-    for use in (lambda: world.store.recovery.reap(lane.worker), lane.call):
+    for use in (lambda: world.store.ledger.reap(lane.worker), lane.call):
         world.client.delete(world.keys.held(lane.worker))
         world.client.set(world.keys.held(lane.worker), "rubbish")
         use()
@@ -345,13 +345,13 @@ def test_a_slot_taken_moves_only_the_endpoint_of_the_call_later(world):
 def test_a_resume_frees_every_endpoint_of_the_budget_and_wakes(world):
     a = endpoint("a")
     world.start(kind("A", a), kind("B"), events=1)
-    world.store.control.pause(a, "me")
+    world.store.rules.pause(a, "me")
     lane = world.lane()
     call = lane.call()
     assert call.endpoint == "b"
     woken = world.woken()
 
-    world.store.control.resume(a, "me")
+    world.store.rules.resume(a, "me")
 
     assert "resumed" in woken.read()
     assert lane.call(completed(call)).endpoint == "a"
@@ -360,7 +360,7 @@ def test_a_resume_frees_every_endpoint_of_the_budget_and_wakes(world):
 def test_a_pause_holds_the_endpoint_until_its_end(world):
     a, b = endpoint("a"), endpoint("b")
     world.start(kind("A", a, b), events=3)
-    world.store.control.pause(a, "me", 0.3)
+    world.store.rules.pause(a, "me", 0.3)
     lane = world.lane()
 
     call = lane.call()
@@ -373,11 +373,11 @@ def test_a_run_waits_for_who_has_paused_all_that_is_left(world):
     """It may be resumed at any moment."""
     a = endpoint("a")
     world.start(kind("A", a), events=3)
-    world.store.control.pause(a, "me")
+    world.store.rules.pause(a, "me")
     lane = world.lane()
     assert lane.ask().wait > SHUT
 
-    world.store.control.resume(a, "me")
+    world.store.rules.resume(a, "me")
 
     assert lane.call().endpoint == "a"
 
@@ -392,7 +392,7 @@ def test_a_raised_limit_frees_every_endpoint_that_shares_the_window_and_wakes(wo
     assert call_b.ask().wait > SHUT
     woken = world.woken()
 
-    world.store.control.limit(shared, "2 per 60 seconds", "me")
+    world.store.rules.limit(shared, "2 per 60 seconds", "me")
 
     assert "rules" in woken.read()
     assert call_b.call().endpoint == "b"
@@ -406,11 +406,11 @@ def test_a_limit_lowered_and_raised_again_forgets_no_call(world):
     for lane in lanes[:3]:
         lane.call()
 
-    world.store.control.limit(a, "1 per 60 seconds", "me")
+    world.store.rules.limit(a, "1 per 60 seconds", "me")
     assert lanes[4].ask().wait > SHUT
-    world.store.control.limit(a, "1 per 1 second", "me")
+    world.store.rules.limit(a, "1 per 1 second", "me")
     assert lanes[4].ask().wait > 0
-    world.store.control.limit(a, "4 per 60 seconds", "me")
+    world.store.rules.limit(a, "4 per 60 seconds", "me")
 
     lanes[4].call()
     assert lanes[5].ask().wait > SHUT
@@ -423,7 +423,7 @@ def test_a_longer_rule_waits_until_enough_calls_are_known(world):
     lane = world.lane()
     call = lane.call()
 
-    world.store.control.limit(a, "100 per 20 seconds", "me")
+    world.store.rules.limit(a, "100 per 20 seconds", "me")
 
     assert 18_000_000 < lane.ask(completed(call)).wait < 20_100_000
 
@@ -503,6 +503,7 @@ def test_one_probe_at_a_time_and_its_failure_doubles_the_rest(world):
     lane, other = world.lane(1), world.lane(2)
 
     probe = lane.call()
+    world.store.turns.restamp(probe, lane.number)  # it has connected
     assert other.ask().wait > 5_000_000  # the time-out of the probe
     reply = lane.ask(failed(probe, delay_us=50_000_000))
 
@@ -580,7 +581,7 @@ def test_moving_a_stamp_later_needs_no_ownership_and_inserts_it(world):
     lane = world.lane()
     call = lane.call()
     world.client.delete(world.keys.window(a.window_id))
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
     before = world.stamps(a)["i1:A 1"]
 
     moved = world.store.turns.restamp(call, lane.number)
@@ -618,7 +619,7 @@ def test_removing_a_stamp_needs_ownership(world):
     world.start(kind("A", a), events=1)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     assert not lane.ask(unsent(call), nothing=True).settled
     assert len(world.stamps(a)) == 1
@@ -637,7 +638,7 @@ def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how):
             world.client.zadd(world.keys.due, {call.event_id: world.now})
             world.lane(2).ask()
         case "reap":
-            world.store.recovery.reap(lane.worker)
+            world.store.ledger.reap(lane.worker)
         case "close":
             assert world.store.runs.end(world.run.id, world.token)
 
@@ -771,7 +772,7 @@ def test_the_same_number_gets_another_call_if_its_claim_was_lost(world):
     world.start(kind("A"), events=2)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     again = lane.repeat().call
 
@@ -856,7 +857,7 @@ def test_a_worker_reaped_alive_settles_nothing(world):
     world.start(kind("A", a), events=1)
     lane = world.lane()
     call = lane.call()
-    world.store.recovery.reap(lane.worker)
+    world.store.ledger.reap(lane.worker)
 
     for settlement in (completed(call), failed(call), dead(call), throttled(call), unsent(call)):
         assert not lane.ask(settlement, nothing=True).settled
@@ -870,7 +871,7 @@ def test_a_late_answer_changes_nothing_for_the_next_owner(world):
     world.start(kind("A"), events=1)
     first, second = world.lane(1), world.lane(2)
     call = first.call()
-    world.store.recovery.reap(first.worker)
+    world.store.ledger.reap(first.worker)
     again = second.call()
     assert again.event_id == call.event_id
 
@@ -914,6 +915,8 @@ def test_it_is_not_counted_if_another_host_succeeded_there_just_now(world):
     world.start(kind("A", a), events=2)
     there, here = world.lane(1, "there:1:w", "there"), world.lane(2)
     there.ask(completed(there.call()), nothing=True)
+    at, _, host = world.health(a)["well"].partition(" ")
+    world.client.hset(world.keys.endpoint(a.window_id), "well", f"{int(at) - 9_000_000} {host}")
 
     reply = here.ask(unconnected(here.call()))
 
@@ -1170,7 +1173,7 @@ def test_after_a_death_an_event_goes_behind_the_others_of_its_priority(world):
     lane = world.lane()
     lane.call()
 
-    assert world.store.recovery.reap(lane.worker) == 1
+    assert world.store.ledger.reap(lane.worker) == 1
 
     other, found = world.lane(1, "here:2:v"), []
     reply = other.ask()
@@ -1185,17 +1188,17 @@ def test_three_deaths_make_a_dead_letter_unless_rlm_caused_them(world):
     for number in range(3):
         lane = world.lane(1, f"here:{number}:v")
         lane.call()
-        assert world.store.recovery.reap(lane.worker, died=False) == 1
+        assert world.store.ledger.reap(lane.worker, died=False) == 1
     for number in range(3):
         assert world.place("i1:A") == ("backoff" if number == 2 else "ready")  # its mates come back after it
         lane = world.lane(1, f"here:{number}:w")
         lane.call()
-        world.store.recovery.reap(lane.worker)
+        world.store.ledger.reap(lane.worker)
 
     assert world.place("i1:A") == "failed"
     assert world.tally()["failed:A"] == 1
     assert world.client.llen(world.keys.failed) == 1
-    assert world.store.recovery.reap("here:2:w") == 0
+    assert world.store.ledger.reap("here:2:w") == 0
 
 
 def test_a_reap_wakes_and_takes_only_what_the_dead_worker_has(world):
@@ -1205,7 +1208,7 @@ def test_a_reap_wakes_and_takes_only_what_the_dead_worker_has(world):
     call = living.call()
     woken = world.woken()
 
-    assert world.store.recovery.reap(dying.worker) == 1
+    assert world.store.ledger.reap(dying.worker) == 1
 
     assert woken.read() == ["reaped"]
     assert living.ask(completed(call)).settled
@@ -1289,9 +1292,9 @@ def test_so_it_is_when_the_limit_was_changed_and_changed_back(world, between):
         world.lane(number).call()
         assert world.store.windows.take(a) == 0
 
-    world.store.control.limit(a, between, "me")
+    world.store.rules.limit(a, between, "me")
     world.lane(5).ask()
-    world.store.control.limit(a, "6 per 60 seconds", "me")
+    world.store.rules.limit(a, "6 per 60 seconds", "me")
 
     made = sum(bool(world.lane(number).ask().call) for number in range(10, 20))
     known = 4 + (between != "2 per 60 seconds")
@@ -1312,10 +1315,10 @@ def test_a_longer_rule_that_was_taken_back_holds_nothing(world):
     a = endpoint("a", "5 per 0.1 seconds")
     world.start(kind("A", a), events=4)
     world.lane().call()
-    world.store.control.limit(a, "10 per day", "me")
+    world.store.rules.limit(a, "10 per day", "me")
     assert world.lane(2).ask().call is None
 
-    world.store.control.limit(a, "5 per 0.1 seconds", "me")
+    world.store.rules.limit(a, "5 per 0.1 seconds", "me")
 
     assert world.lane(2).ask().call
 
@@ -1441,7 +1444,7 @@ def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_han
     world.start(kind("A", before))
     rules = world.store.rules
     rules.adjust(world.token, world.types, {})
-    world.store.control.limit(before, by_hand.limit.text, "me")
+    world.store.rules.limit(before, by_hand.limit.text, "me")
     rules.publish(world.token, world.types, {})
 
     rules.adjust(world.token, (kind("A", by_hand),), {})

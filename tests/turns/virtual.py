@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from rlm.ledger.scripts import SOURCES, Part, Script
+from rlm.ledger.scripts import Part, Script
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Settlement, TurnReply
 from tests.turns.world import LaneDouble, World, completed
@@ -34,8 +34,8 @@ class VirtualWorld(World):
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = f"{store.keys.prefix}clock"
         virtual = f"redis.call('LRANGE', '{clock}', 0, 1)".encode()
-        assert _CLOCK in SOURCES["turn"]
-        read = cache(lambda name: Script(name, SOURCES[name].replace(_CLOCK, virtual)))
+        assert _CLOCK in Script("turn").source
+        read = cache(lambda name: Script(name, Script(name).source.replace(_CLOCK, virtual)))
         monkeypatch.setattr(Part, "_script", staticmethod(read))
         self.clock, self.instant = clock, store.now_us()
         store.client.rpush(clock, 0, 0)

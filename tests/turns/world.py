@@ -94,8 +94,7 @@ class World:
         deadline_us = round((now + window) * 1_000_000)
         run = Run(make_run_id(now), State.DRAINING, Trigger.MANUAL, now, now + window, deadline_us, window, REVISION)
         assert self.store.runs.open(self.token, run, [each.name for each in self.types]) == run.id
-        self.store.runs.advance(self.token, run.id, State.PLANNING)
-        self.store.runs.advance(self.token, run.id, State.RUNNING, **fields)
+        self.store.runs.start(self.token, run.id, **fields)
         self.run = run
         return run
 

@@ -170,6 +170,18 @@ def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_set
     ]
 
 
+def test_an_answer_to_an_ask_of_before_a_wake_up_says_nothing(scene):
+    def woken(_ask):
+        scene.lanes.gate.wake()
+        return waits()
+
+    scene.turns.script(woken)
+
+    scene.start()
+
+    scene.asked(2)
+
+
 def test_a_call_that_comes_after_the_stop_is_given_back(scene):
     def late(_ask):
         scene.lanes.gate.stop()

@@ -71,6 +71,13 @@ def test_what_the_limits_do_not_let_through_is_left_over():
     assert plan.forecast_seconds == plan_of(of_each(360)).forecast_seconds
 
 
+def test_no_worker_is_started_in_vain_if_the_limits_keep_the_end_beyond_the_target():
+    plan = plan_of({"A": 14}, types=(EventType("A", 1, 2.0, (endpoint("a", "1 per 10 second"),)),))
+
+    assert plan.forecast_seconds > HORIZON.target_seconds
+    assert plan.workers == 1
+
+
 def test_the_cost_does_not_grow_with_the_backlog():
     """A billion events take no more steps than ten thousand."""
     starts = [len(course_of(of_each(number), TYPES, lanes=100).starts) for number in (10**4, 10**9)]

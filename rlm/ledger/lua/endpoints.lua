@@ -1,9 +1,23 @@
---- endpoints
+-- What all scripts use. Moments are microseconds since 1970, by the clock of Redis.
+local P, call, time = prefix, redis.call, redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+-- As text, because `..` would lose digits; as an argument or in a reply a number keeps them.
+local function us(microseconds) return string.format('%.0f', microseconds) end
+local function number(text) return tonumber(text or nil) or 0 end
+-- A change of the live system; before: the old value, or nil.
+local function record_change(before, record)
+  record.at, record.from = now / 1000000, before
+  call('LPUSH', P .. 'changes', cjson.encode(record))
+  call('LTRIM', P .. 'changes', 0, 999)
+end
+-- The answer to a conductor that has lost its lease, or whose run is no longer open; who has no token conducts nothing.
+local FENCED = {err = 'FENCED by another conductor'}
+local function fenced(token) return token ~= '' and call('HGET', P .. 'lease', 'token') ~= token end
+
 -- When endpoints take their next call. `rules` has what the leader publishes of them, packed: ENDPOINT -> its `EndpointRules`
 -- of rlm/ledger/rules.py; `type TYPE` -> itself behind its rank; `sharing WINDOW` -> the endpoints of a budget. All spans are
 -- in microseconds; those of rules have the guard in. A key that holds what RLM does not write closes its type or its
 -- endpoint, and stops nothing else.
--- include base
 local FAR = 8000000000000000
 local trusted = nil
 -- Which server is trusted, nil if there is none yet; since when it is doubted, and the epoch, which is text (`doubt`).
@@ -139,4 +153,46 @@ local function stamp_call(endpoint, name, at)
   for _, window in ipairs(windows_of(endpoint)) do
     try('ZADD', P .. 'window:' .. window.id, 'GT', at, name)
   end
+end
+
+-- One rule for a Redis that may have forgotten calls, or whose clock stepped: every endpoint is held for its longest period,
+-- once. The lease says since when (`doubted_us`), to which whoever computes when an endpoint is free adds that period; its epoch
+-- grows with each doubt.
+-- Doubts, if there is a reason; returns why, nil without one. server: that answers; epoch: as the asker knows it, nil or empty
+-- if it knows none; stepped: by how much the clock stepped as it has seen; expects: the time that it expects; nil or 0 for none.
+local function suspect(server, epoch, stepped, expects)
+  if server == '' then return end  -- the asker may not ask which it is, and gets no slot
+  local lease, was, known, why, step = P .. 'lease', trust(), number(epoch), nil, 0
+  local epoch_was, is_new = tonumber(was.epoch), not was.server
+  if is_new and (known > 0 or call('EXISTS', P .. 'run', P .. 'records', P .. 'totals') > 0)
+    or not is_new and known > 0 and (known > epoch_was or known < epoch_was and was.doubted == 0) then
+    why = 'Redis came back empty, or as it was a while ago: it may have forgotten calls that were made'
+  elseif was.server and was.server ~= server and was.parted ~= was.server then
+    why = 'another server process of Redis answers (after a crash, a restore or a fail-over), which may have forgotten calls'
+    -- Less may be due to the way there, and matters little.
+    if (expects or 0) > 0 and math.abs(now - expects) > 2000000 then step = now - expects end
+  elseif was.server == server and (stepped or 0) ~= 0 and known == epoch_was then
+    step, why = stepped, string.format('the clock of Redis stepped by %.3f s', stepped / 1000000)
+  end
+  if not why and was.server == server and not was.parted then return end
+  trusted = nil
+  call('HDEL', lease, 'parted')
+  call('HSET', lease, 'server', server)
+  -- The first epoch is one that nobody knows of an earlier server.
+  if not why then return is_new and call('HSET', lease, 'epoch', us(now)) and nil end
+  call('HSET', lease, 'epoch', us(math.max(epoch_was, known) + 1), 'doubted_us', now, 'doubt', why)
+  if step == 0 then return why end
+  -- Moments that were written by the old clock move with it: what ends in 5 s still does.
+  local function move(key, field)
+    if call('HEXISTS', key, field) == 1 then redis.pcall('HINCRBY', key, field, step) end
+  end
+  move(P .. 'run', 'deadline_us')
+  move(lease, 'expires_us')
+  for _, member in ipairs(call('ZRANGE', P .. 'due', 0, -1)) do call('ZINCRBY', P .. 'due', step, member) end
+  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
+    local id = string.match(field, '^limit (.*)')
+    for _, moment in ipairs(id and {'rest', 'pause', 'known'} or {}) do move(P .. 'endpoint:' .. id, moment) end
+  end
+  reset()
+  return why
 end

@@ -3,7 +3,6 @@
 -- poison   so many deaths make an event one of the dead `letters`; 0: this one is not counted, because RLM caused it
 -- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
--- include moving
 local taken, apart = 0, 0
 for _, value in ipairs(try('HVALS', P .. 'held:' .. worker)) do
   local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
@@ -34,7 +33,6 @@ return taken
 -- Returns  1 done; 0 the event is no longer ready; -1 a run is open, which owns all leftovers: nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send, and
 --        because a run that opens takes all leftovers into its books, and none may vanish after that.
--- include moving
 local kind, tally = kind_of(event_id), P .. 'tally'
 if fenced(token) then return FENCED end
 if letter == '' and call('EXISTS', P .. 'run') == 1 then return -1 end
@@ -51,7 +49,6 @@ return 1
 -- Makes events ready again that are in no set of the ledger, because a key was deleted. Not while a run is open.
 -- Returns  the next cursor of SCAN, and the events
 -- Atomic because an event must be in exactly one state at any instant, and a run that opens counts what is ready.
--- include moving
 local scan = call('SCAN', cursor, 'MATCH', P .. 'event:*', 'COUNT', 200)
 local answer = {scan[1]}
 for _, key in ipairs(call('EXISTS', P .. 'run') == 0 and scan[2] or {}) do

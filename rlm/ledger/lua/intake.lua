@@ -1,18 +1,18 @@
---- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: data)
--- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them. The empty
--- chunk stages all that is on the audit list, once a run, unless something is staged.
+--- stage_list(prefix, staging, events; token, run_id)
+-- Stages all that is on the audit list, once a run, unless something is staged.
+-- Atomic because items that are pushed meanwhile must be on one list or the other, and a late second conductor must not stage.
+if fenced(token) or call('HGET', P .. 'run', 'run_id') ~= run_id then return FENCED end
+if call('EXISTS', staging) == 0 and call('HSETNX', P .. 'run', 'staged', '1') == 1
+  and call('EXISTS', events) == 1 then call('RENAME', events, staging) end
+
+--- take_chunk(prefix, staging, failed; token, run_id, read, chunk: data)
+-- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
 -- read     the items as they were read, the newest first, with a line break between two
 -- chunk    `Chunk` of rlm/ledger/intake.py; of each event {id, wallet, offset, index of its item from 0}
 -- Returns  how many events were taken; -1 if staging is no longer as it was read: nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
--- include moving
 if fenced(token) or call('HGET', P .. 'run', 'run_id') ~= run_id then return FENCED end
 local items, giant = chunk.items, chunk.giant
-if items == 0 and giant == 0 then
-  if call('EXISTS', staging) == 0 and call('HSETNX', P .. 'run', 'staged', '1') == 1
-    and call('EXISTS', events) == 1 then call('RENAME', events, staging) end
-  return 0
-end
 local raw = giant == 0 and call('LRANGE', staging, -items, -1) or {}
 if giant > 0 and #(call('LINDEX', staging, -1) or '') ~= giant then return -1 end
 if #raw < items or table.concat(raw, '\n') ~= read then return -1 end

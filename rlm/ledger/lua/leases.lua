@@ -4,7 +4,6 @@
 -- asker knows that all are `gone` that had these.
 -- Returns  `Standing` of rlm/ledger/leases.py
 -- Atomic because two schedulers may ask at once, and a token may be given out only once. It only grows.
--- include doubt
 local lease = P .. 'lease'
 local doubted = suspect(server, epoch, stepped_us, expects_us)
 local holder, expires_us, token, in_force = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart'))

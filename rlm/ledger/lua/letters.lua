@@ -4,7 +4,6 @@
 -- retried  {id, wallet, offset} of each
 -- Returns  1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed
 -- Atomic because there must never be both the letter and its events, or neither.
--- include moving
 local fresh = {}
 for _, event in ipairs(retried) do
   if call('HEXISTS', event_key(event[1]), 'item') == 0 then fresh[#fresh + 1] = event end

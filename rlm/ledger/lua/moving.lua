@@ -1,7 +1,5 @@
---- moving
 -- Moves events between ready, due and settled: an event is in exactly one of them at any instant. The zset `due` has `ID` of
 -- an event in flight, by the end of its lease, and `later ID` of one that backs off, by its end.
--- include endpoints
 local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
@@ -34,7 +32,7 @@ local function note_call(run_id, made, record, fields)
   if made.sent then
     local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
     local window = windows_of(endpoint)[1]
-    call('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
+    try('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
       window and window.id or '-', us(made.stamp), finish, made.took_ms or '0', us(age_ms), id, us(made.number)}, ' '))
   end
   count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)

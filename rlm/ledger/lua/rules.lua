@@ -4,7 +4,6 @@
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
 -- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
 -- Atomic because all windows give a slot, or none.
--- include endpoints
 local latest = 0
 if trust().server ~= server then return 20000 end  -- nor while none is trusted
 for _, window in ipairs(windows) do latest = math.max(latest, (left_at(window, cost))) end
@@ -24,9 +23,19 @@ return 0
 -- gone     fields of `rules` that nothing is known of any more
 -- limits   {window, limit, in_file, record} of each; one set by hand holds until the file has another for its window
 -- Atomic because a lane must not find the new limit of one endpoint beside the old window of another's budget.
--- include endpoints
 if fenced(token) then return FENCED end
 local joins, changed = {}, {}
+for _, each in ipairs(limits) do
+  local filed, before = unpack(call('HMGET', P .. 'rules', 'filed ' .. each.window, 'limit ' .. each.window))
+  before = before or token == '' and each.in_file or nil
+  call('HSET', P .. 'endpoint:' .. each.window, 'named', each.record.name)
+  -- Also by hand, for otherwise the first publication would take the file for changed.
+  if token ~= '' or not filed then call('HSET', P .. 'rules', 'filed ' .. each.window, each.in_file) end
+  if token == '' or filed ~= each.in_file then
+    call('HSET', P .. 'rules', 'limit ' .. each.window, each.limit)
+    if before ~= each.limit then record_change(before, each.record) end
+  end
+end
 local function write(field, value)
   call('HSET', P .. 'rules', field, cmsgpack.pack(value))
   published[field] = value
@@ -49,6 +58,10 @@ end
 for window, names in pairs(sharing) do write('sharing ' .. window, names) end
 for endpoint, entry in pairs(rules) do
   local before, own, shared = windows_of(endpoint), unpack(entry.windows)
+  for place, window in ipairs(entry.windows) do  -- rules that were read before a limit was set do not undo it
+    local limit, was = call('HGET', P .. 'rules', 'limit ' .. window.id), before[place]
+    if limit and limit ~= window.limit and was and was.id == window.id then entry.windows[place] = was end
+  end
   write(endpoint, entry)
   if shared and not (before[2] and before[1].id == own.id and before[2].id == shared.id) then
     joins[shared.id] = joins[shared.id] or {P .. 'window:' .. shared.id}
@@ -64,24 +77,12 @@ for endpoint in pairs(rules) do
   for _, other in ipairs(sharers(endpoint)) do changed[other] = true end
 end
 for endpoint in pairs(changed) do refresh(endpoint) end
-for _, each in ipairs(limits) do
-  local filed, before = unpack(call('HMGET', P .. 'rules', 'filed ' .. each.window, 'limit ' .. each.window))
-  before = before or token == '' and each.in_file or nil
-  call('HSET', P .. 'endpoint:' .. each.window, 'named', each.record.name)
-  -- Also by hand, for otherwise the first publication would take the file for changed.
-  if token ~= '' or not filed then call('HSET', P .. 'rules', 'filed ' .. each.window, each.in_file) end
-  if token == '' or filed ~= each.in_file then
-    call('HSET', P .. 'rules', 'limit ' .. each.window, each.limit)
-    if before ~= each.limit then record_change(before, each.record) end
-  end
-end
 call('PUBLISH', P .. 'wake:workers', 'rules')
 
 --- set_pause(prefix; name, window, pause_us: number, by, record: data)
 -- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers. A resume of what
 -- is neither paused nor rests is not recorded.
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
--- include endpoints
 local place = P .. 'endpoint:' .. window
 local state, before = call('HMGET', place, 'pause', 'rest'), {}
 if number(state[1]) > now then before[1] = 'paused' end

@@ -5,7 +5,6 @@
 -- Returns  the id of the open run: this one, or another that was already open; empty: the request was withdrawn
 -- Atomic because the books of a run start from what is ready at the instant it opens, and because a request or tick that is
 --          not answered in the same step would be served twice if the conductor died.
--- include moving
 if fenced(token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
@@ -24,22 +23,32 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
+--- start_run(prefix; token, run_id, fields: data)
+-- Lets lanes have calls from here on: the open run is running, as planned in its `fields`, and the lanes are woken.
+-- Returns  1; 0: it is not open, or finishing, and nothing was written
+-- Atomic because a lane that is woken must find all of the plan, and a deposed conductor must not let calls begin.
+if fenced(token) then return FENCED end
+local open = call('HMGET', P .. 'run', 'run_id', 'state')
+if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
+for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
+call('HSET', P .. 'run', 'state', 'running')
+reset()  -- no call there could end in time in the run before
+wake('running')
+return 1
+
 --- write_run(prefix; token, run_id, fields: data, gone: data, wanted)
--- Writes what is known of the open run, and moves it to its next state, if `fields` has one. The lanes are woken if they may get a
--- call again, or none any more.
--- run_id   empty: only the number of workers `wanted` from now on is written, which is empty to leave it
+-- Writes what is known of the open run, and how many workers are `wanted` from now on, empty to leave it. The lanes are woken if
+-- they may get a call again, or none any more.
 -- Returns  1; 0: it is not open, or finishing, and nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
--- include moving
 if fenced(token) then return FENCED end
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
-if run_id ~= '' and (open[1] ~= run_id or open[2] == 'finishing') then return 0 end
+if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-local why = fields.state == 'running' and 'running' or fields.cancelled and 'cancelled'
+local why = fields.cancelled and 'cancelled'
 for _, field in ipairs(gone) do why = call('HDEL', P .. 'run', field) > 0 and field or why end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
-if why == 'running' then reset() end  -- no call there could end in time in the run before
 if why then wake(why) end
 return 1
 
@@ -51,7 +60,6 @@ return 1
 -- Returns  how many were made ready, at `most`; -1 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
--- include moving
 if fenced(token) then return FENCED end
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
@@ -77,7 +85,6 @@ return #due
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
--- include base
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end

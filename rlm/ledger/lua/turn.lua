@@ -3,8 +3,6 @@
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
--- include moving
--- include doubt
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run_id, revision, state, deadline, most, guard_us, draining, cancelled, shares, barred, first_release_at, ended_us = unpack(
   call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining', 'cancelled', 'shares',
@@ -246,7 +244,6 @@ return give(id, claims, name, now, record)
 -- The call leaves now, later than it was stamped: its slot and its lease count from now.
 -- Returns  {now, owned}: whether the event is still the lane's
 -- Atomic because the slot must count from one moment or the other, whoever has the event.
--- include moving
 stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(endpoint)
 local record = claimed(event_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rlm.admin import report, words
-from rlm.admin.letters import grouped
+from rlm.admin.letters import grouped, letters_of
 from rlm.admin.report import course, runs_page
 from rlm.core.documents import Now, Record, RunStatus
 from rlm.ledger.store import Store
@@ -25,7 +25,7 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
         "plot": run_plot(shown, course(store, shown)) if shown else None,
         "figures": [(word, f"{number:,}", kind if number else "") for word, number, kind in _figures(now)],
         "place": report.installation(store),
-        "groups": grouped(store.letters.all()),
+        "groups": grouped(letters_of(store)),
         "runs": runs_page(store, 6).records,
     }
 
