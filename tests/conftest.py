@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
@@ -41,12 +43,30 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    """Leave out the other tiers, and begin with the tests that run alone."""
     wanted = config.getoption("--tier")
-    if wanted == "all":
-        return
-    left_out = [item for item in items if tier_of(item) != wanted]
-    items[:] = [item for item in items if tier_of(item) == wanted]
+    left_out = [item for item in items if wanted not in {"all", tier_of(item)}]
     config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if wanted in {"all", tier_of(item)}]
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
+class OneByOne(LoadFileScheduling):
+    """Gives a free process the next test, or the next file whose tests share something."""
+
+    def _split_scope(self, nodeid):
+        path, _, _ = nodeid.partition("::")
+        return path if shares(path) else nodeid
+
+
+@functools.cache
+def shares(path):
+    return 'scope="module"' in (Path(__file__).parents[1] / path).read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return OneByOne(config, log)
 
 
 def tier_of(item):

@@ -198,7 +198,7 @@ def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
     """Real processes: nothing to complain of."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
         system.start_both()
-        system.push_evenly(1500)
+        system.push_evenly(400)
         before = json.loads(system.rlm("doctor", "--json").stdout)
         run_id = system.ask_for_run()
         wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")

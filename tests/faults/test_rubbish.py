@@ -8,6 +8,7 @@ import pytest
 
 from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import make_item
+from tests.each import each
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -89,7 +90,7 @@ def window_of(store, name):
     return store.settings.endpoints[name].window_id
 
 
-@pytest.mark.parametrize("name", RUBBISH)
+@each("name", RUBBISH)
 def test_what_can_go_on_does_and_the_key_is_named(system, name):
     """A loop that stopped, or went round in silence, would deliver nothing of them."""
     make, go_on = RUBBISH[name]
@@ -97,25 +98,25 @@ def test_what_can_go_on_does_and_the_key_is_named(system, name):
     write(system.store.client, key, *value)
 
     named = [one for one in doctor(system) if key in one]
-    deliver(system, "after", *go_on)
+    deliver(system, f"after-{key}-", *go_on)
 
     assert alive(system) == ["scheduler", "supervisor"]
     if len(go_on) < 2:
         assert named
         wait_until(lambda: "condition=key_damaged" in system.log("scheduler"), message="its log says so")
         system.store.client.delete(key)
-        deliver(system, "mended", "ALPHA", "BETA")
+        deliver(system, f"mended-{key}-", "ALPHA", "BETA")
 
 
-@pytest.mark.parametrize("family", ["ready", "free", "window", "endpoint"])
+@each("family", ["ready", "free", "window", "endpoint"])
 def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family):
     """The run is closed in time, the others are done, and what was under way is done once the key is gone."""
     store = system.store
     name = "ALPHA" if family in {"ready", "free"} else window_of(store, "a1")
     key = getattr(store.keys, family)(name)
     system.api.set_fault("a1", hang=0.3)
-    alpha = system.push([make_item(f"m{number}", "ALPHA") for number in range(8)])
-    beta = system.push([make_item(f"m{number}", "BETA") for number in range(8)])
+    alpha = system.push([make_item(f"{family}{number}", "ALPHA") for number in range(8)])
+    beta = system.push([make_item(f"{family}{number}", "BETA") for number in range(8)])
     wait_until(store.runs.current, timeout=10, message="a run is open")
     wait_until(lambda: store.client.zcard(store.keys.due), message="calls are under way")
     replace(store.client, key)
@@ -127,12 +128,14 @@ def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family
     assert alive(system) == ["scheduler", "supervisor"]
 
 
-@pytest.mark.parametrize("field", ["deadline", "deadline_us", "started_at", "state"])
-@pytest.mark.parametrize("value", ["100000000000000000", "soon"])
+@each("field", ["deadline", "deadline_us", "started_at", "state"])
+@each("value", ["100000000000000000", "soon"])
 def test_a_run_whose_data_is_damaged_is_closed_as_failed(system, field, value):
     """Its events are left over, and the next run takes them."""
     store = system.store
-    events = system.push([make_item(f"x{number}", one) for number in range(20) for one in ("ALPHA", "BETA")])
+    events = system.push(
+        [make_item(f"{field}{value}{number}", one) for number in range(20) for one in ("ALPHA", "BETA")]
+    )
     run = wait_until(store.runs.current, timeout=10, message="a run is open")
     store.client.hset(store.keys.run, field, value)
 

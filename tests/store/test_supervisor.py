@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Offer, Process, Role, WorkerState
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from rlm.processes import supervisor
 from rlm.processes.signals import StopSignals
 from rlm.processes.supervisor import Supervisor
@@ -19,6 +19,8 @@ from tests.store import steps
 from tests.wait import wait_until
 
 IDLE = "exec sleep 60"
+#: Seconds from one heartbeat to the next, where a test waits for them.
+HEARTBEAT = 1.0
 BUSY = "trap '' TERM; sleep 60"
 
 
@@ -81,8 +83,9 @@ class Host:
 
 
 @pytest.fixture
-def host(make_store):
-    """A host with room for 20 workers; afterwards its supervisor has ended."""
+def host(make_store, monkeypatch):
+    """A host with room for 20 workers, which often looks around; afterwards its supervisor has ended."""
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.2)
     with StopSignals() as stop:
         host = Host(make_store(workers={"max": 20}), stop)
         yield host
@@ -181,8 +184,9 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
     host.wait_for(9, timeout=3)
 
 
-def test_a_register_lost_in_an_outage_gives_nobody_the_share_of_all(host):
+def test_a_register_lost_in_an_outage_gives_nobody_the_share_of_all(host, monkeypatch):
     """The others enter themselves again within a heartbeat; until then nobody takes their place."""
+    monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", HEARTBEAT)
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
     host.start()
     host.want(4)
@@ -190,13 +194,13 @@ def test_a_register_lost_in_an_outage_gives_nobody_the_share_of_all(host):
     own = next(each.id for each in host.store.processes.alive(Role.SUPERVISOR) if each.id != "~last")
     with host.store.client.pipeline() as together:
         together.hdel(host.store.keys.processes, f"supervisor {own}", "supervisor ~last")
-        together.client_pause(round(1000 * HEARTBEAT_SECONDS) + 1000)
+        together.client_pause(round(1000 * HEARTBEAT) + 500)
         together.execute()
-    time.sleep(HEARTBEAT_SECONDS + 1.0)
+    time.sleep(HEARTBEAT + 0.5)
     wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
     time.sleep(0.5)
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
-    time.sleep(HEARTBEAT_SECONDS)
+    time.sleep(HEARTBEAT)
 
     assert len(host.workers) == len(host.running) == 2
 
@@ -274,15 +278,16 @@ def test_a_worker_that_falls_silent_or_never_comes_up_is_killed(host, monkeypatc
 
 def test_workers_that_are_heard_again_were_not_frozen(host, monkeypatch):
     """Redis is away for longer than a silence may last: nobody is heard, and nobody is killed for it."""
-    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 3.0)
+    monkeypatch.setattr(supervisor, "HEARTBEAT_SECONDS", HEARTBEAT)
+    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 1.0)
     host.start()
     host.want(1)
     host.wait_for(1)
     say(host, host.workers[0])
     time.sleep(0.5)
-    host.store.client.client_pause(4500)
-    time.sleep(5.5)
-    until = time.monotonic() + 3.0
+    host.store.client.client_pause(1500)
+    time.sleep(2.0)
+    until = time.monotonic() + 1.5
     while time.monotonic() < until:
         say(host, host.workers[0])
         time.sleep(0.2)

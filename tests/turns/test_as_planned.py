@@ -17,7 +17,7 @@ from tests.turns.virtual import Begun, VirtualWorld
 from tests.turns.world import GUARD, budget, endpoint, kind
 
 #: How many random worlds one test plays, and how many of such tests there are in the default tier and in the rest.
-WORLDS, TESTS, MORE_TESTS = 8, 3, 40
+WORLDS, TESTS, MORE_TESTS = 8, 3, 20
 
 
 class Scene:

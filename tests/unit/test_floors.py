@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def _walk(node, file, *, in_function, for_types):
             )
 
 
-IMPORTS = [found for package in PACKAGES for path in (ROOT / package).rglob("*.py") for found in imports_of(path)]
+@functools.cache
+def all_imports():
+    return [found for package in PACKAGES for path in (ROOT / package).rglob("*.py") for found in imports_of(path)]
 
 
 def floor(module):
@@ -90,7 +93,7 @@ def test_imports_go_down():
     """No file uses what stands on a higher floor, not in a function and not for its types either."""
     wrong = [
         f"{found.file}: {found.module}"
-        for found in IMPORTS
+        for found in all_imports()
         if (own := floor_of_file(found.file)) and (other := floor(found.module))
         if FLOORS.index(other) > FLOORS.index(own)
     ]
