@@ -27,7 +27,7 @@ from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import books
 from rlm.ledger.intake import Drain
-from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.processes import Register, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan.causes import Look, add_look, reason_of
@@ -124,7 +124,7 @@ class Conductor:
         self._publish()
         crash_point("plan.limits_published")
         self._read()
-        run, look = self._run, self.look(0)
+        run, look = self._run, self.look(store.processes.register(), 0)
         plan = self.plan_rest(look, 0)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
@@ -203,7 +203,8 @@ class Conductor:
         if left < max(LAST_SECONDS, LAST_ANSWERS * self._answer_seconds):
             return left
         is_away = bool(office.check_fit()) or is_away
-        goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
+        register = store.processes.register()
+        goes_on = (not is_away and self._is_still(register)) or self._see(register, is_away=is_away)
         store.letters.archive_some()  # of the letters that workers write
         office.answer_requests(self._run.id)
         if not goes_on:
@@ -231,23 +232,23 @@ class Conductor:
         counts = self._store.ledger.count([*self._store.settings.types])
         return BUSY_SECONDS if any(count.inflight for count in counts.values()) else None
 
-    def _is_still(self) -> bool:
+    def _is_still(self, register: Register) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
         store, now = self._store, system_clock.monotonic()
         counts = store.ledger.count([*store.settings.types])
-        workers = [(each.id, each.state, each.sleeping) for each in store.processes.alive(Role.WORKER)]
+        workers = [(each.id, each.state, each.sleeping) for each in register.living(Role.WORKER)]
         scene = counts, workers, store.rules.changes(1)
         if self._drain.over and scene == self._scene and now < self._seen_at + STILL_SECONDS:
             return not any(count.inflight for count in counts.values())
         self._scene, self._seen_at = scene, now
         return False
 
-    def _see(self, *, is_away: bool) -> bool:
+    def _see(self, register: Register, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""
         store, token = self._store, self._office.token
-        self._adopt()
-        run, wanted = self._run, max(store.processes.wanted(), store.settings.workers.min)
-        look = self.look(wanted, is_away=is_away)
+        self._adopt(register)
+        run, wanted = self._run, max(register.wanted, store.settings.workers.min)
+        look = self.look(register, wanted, is_away=is_away)
         plan = self.plan_rest(look, wanted)
         if plan.workers > wanted and not look.shortage:  # never fewer: workers leave when the run closes
             store.runs.want(token, run.id, plan.workers)
@@ -263,13 +264,13 @@ class Conductor:
         store.runs.note(token, run.id, gone=gone, **fields)
         return not self._drain.over or any(count.open for count in look.counts.values())
 
-    def look(self, wanted: int, *, is_away: bool = False) -> Look:
+    def look(self, register: Register, wanted: int, *, is_away: bool = False) -> Look:
         """Return what there is of the run, if so many workers are wanted.
 
         Publish what to expect of calls, and the limits, as far as they have changed.
         """
         store, run, types = self._store, self._run, types_in_force(self._store)
-        workers = store.processes.alive(Role.WORKER)
+        workers = register.living(Role.WORKER)
         ready = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
         ready = [worker for worker in ready if not worker.sleeping]
         calls = [call for call in store.calls.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED]
@@ -355,12 +356,10 @@ class Conductor:
         self._store.rules.publish_limits(self._office.token)
         self._store.rules.publish(self._office.token, types_in_force(self._store), {})
 
-    def _adopt(self) -> None:
+    def _adopt(self, register: Register) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
         store, run, revision = self._store, self._run, self._store.settings.revision
-        if run.revision == revision or any(
-            worker.revision == run.revision for worker in store.processes.alive(Role.WORKER)
-        ):
+        if run.revision in {revision, *(worker.revision for worker in register.living(Role.WORKER))}:
             return
         self._publish()
         store.runs.note(self._office.token, run.id, revision=revision)

@@ -42,10 +42,14 @@ class Housekeeper:
         self._cursor = 0  #: where the look through all events is
         self._tidies_at = self._adopts_at = float("-inf")  #: when the next looks begin, monotonic seconds
 
-    def step(self) -> bool:
-        """Do one step when there is nothing else to do; return whether there is more. No run may be open."""
+    def step(self, *, inspects: bool = True) -> bool:
+        """Do one step when there is nothing else to do; return whether there is more. No run may be open.
+
+        It inspects the last run if a run may have ended, and from time to time, for others conduct runs, too.
+        """
         try:
-            self._inspect()
+            if inspects or system_clock.monotonic() >= self._tidies_at:
+                self._inspect()
             self._tidy_up()
             self._adopt()
             return self._store.letters.archive_some()

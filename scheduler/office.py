@@ -44,7 +44,7 @@ class Office:
         self.token = 0
         self.standing: Standing | None = None
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
-        self.watch = Watch(store, lambda _there: bool(self.token))
+        self.watch = Watch(store, lambda: bool(self.token))
         self.stop = stop
         self._renewed_at = self._fit_at = float("-inf")
         self._lease_seconds, self._answer_seconds = LEASE_SECONDS, float("inf")

@@ -28,7 +28,7 @@ from scheduler.housekeeping import Housekeeper
 from scheduler.office import Office
 
 #: Seconds between two turns of an idle leader, and of a standby, which tries to take the lease.
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 1.5
 STANDBY_SECONDS = 0.25
 #: Seconds after a tick in which APScheduler calls its job, unless the clock of this host is wrong: then an idle leader
 #: serves it.
@@ -73,12 +73,14 @@ class SchedulerService:
     def job(self) -> None:
         """Serve what is due: conduct one run after the other; then keep house."""
         with self._work():
-            has_more = True
+            has_more, inspects = True, False
             while has_more:
                 while run := self._next_run():
                     Conductor(self._office, run).conduct()
                     crash_point("run.conducted")
-                has_more = bool(self._office.token) and not self._office.stop.graceful and self._housekeeper.step()
+                    inspects = True
+                may = self._office.token and not self._office.stop.graceful
+                has_more = bool(may and self._housekeeper.step(inspects=inspects))
 
     def run(self) -> None:
         """Schedule until a signal; then release the lease. An open run goes on: lanes and a standby see to it."""

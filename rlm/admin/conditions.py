@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.endpoints import FAILING_WITH, LONGER_PERIOD, RECOVERING, standing
+from rlm.admin.endpoints import FAILING_WITH, HELD_SECONDS, LONGER_PERIOD, RECOVERING, standing
 from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
@@ -241,8 +241,11 @@ class Scene(msgspec.Struct, frozen=True):
         return next(iter(self.records), None)
 
 
-def look(store: Store, *, insists: bool = False) -> Scene:
-    """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError."""
+def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
+    """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError.
+
+    Between runs no call changes an endpoint, so unless the look is to be `whole` none is read, except after a doubt.
+    """
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
     unfit = tuple[Flaw, ...]()
@@ -254,15 +257,16 @@ def look(store: Store, *, insists: bool = False) -> Scene:
             unfit = (*unfit, Flaw("writes", error.what, error.remedy))
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
-    return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
+    whole = whole or run is not None or now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS
+    return Scene(store, there, unfit, run, now_us, standing(store) if whole else {}, books(store), records)
 
 
-def conditions(store: Store, scene: Scene | None = None, *, keys: bool = True) -> tuple[Condition, ...]:
+def conditions(store: Store, scene: Scene | None = None, *, whole: bool = True) -> tuple[Condition, ...]:
     """Return what is not well, the worst first. Without a `scene`, also if Redis does not answer.
 
-    Without `keys` the type of each key is not asked for.
+    Unless the look is `whole` the type of each key is not asked for, nor, between runs, any endpoint.
     """
-    return _worst_first(examined(store, scene, keys=keys))
+    return _worst_first(examined(store, scene, whole=whole))
 
 
 def _worst_first(found: Mapping[str, Iterable[Condition]]) -> tuple[Condition, ...]:
@@ -271,19 +275,19 @@ def _worst_first(found: Mapping[str, Iterable[Condition]]) -> tuple[Condition, .
 
 
 def examined(
-    store: Store, scene: Scene | None = None, *, insists: bool = False, keys: bool = True
+    store: Store, scene: Scene | None = None, *, insists: bool = False, whole: bool = True
 ) -> dict[str, list[Condition]]:
     """Return what each check finds, by the name of the check; if Redis is no ledger, only that.
 
-    `insists` is as for `look`.
+    `insists` and `whole` are as for `look` and `conditions`.
     """
     try:
         with store.guarded():  # whatever stands in Redis is a condition
             if scene is None:
                 store.require_schema()
-                scene = look(store, insists=insists)
+                scene = look(store, insists=insists, whole=whole)
             refuses = any(finding.name == "writes" for finding in scene.unfit)  # then nobody can announce itself
-            spared = {*(ANNOUNCED if refuses else ()), *(() if keys else ("keys",))}
+            spared = {*(ANNOUNCED if refuses else ()), *(() if whole else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
             begun = store.notes.begun()
     except StoreGarbledError as error:
@@ -378,6 +382,8 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         took = system_clock.monotonic() - asked_at
         if took < least:
             least, ahead = took, redis - min(max(redis, before), before + took)
+        if least <= scene.store.settings.run.leaving_seconds and abs(ahead) <= CLOCK_SECONDS:
+            return
     if least > scene.store.settings.run.leaving_seconds:
         yield _condition("redis_slow", host, took=span(least))
     if abs(ahead) > CLOCK_SECONDS:
@@ -458,7 +464,7 @@ def _workers(scene: Scene) -> Iterator[Condition]:
         yield _condition("no_supervisor", "supervisor")
         return
     ready = [each for each in usable if each.state == WorkerState.READY and not each.sleeping]
-    wanted, coming = store.processes.wanted(), sum(each.state == WorkerState.STARTING for each in usable)
+    wanted, coming = there.wanted, sum(each.state == WorkerState.STARTING for each in usable)
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
@@ -526,8 +532,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     processes = [process for role in Role for process in there.living(role)]
     leads = leader(store, there)
     if there.lease.holder is None:  # a scheduler that is kept apart does not lead next
-        in_force = store.leases.read().revision
-        leads = next((process for process in processes if process.revision == in_force), leads)
+        leads = next((process for process in processes if process.revision == there.lease.revision), leads)
     if leads is None or not leads.revision:
         return
     reader = entry_of(store.settings, "", os.getpid(), 0.0)

@@ -45,7 +45,7 @@ FAILING_WITH = "failing: "
 #: Why a window is held if nothing made Redis doubted: see `known` in `lua/endpoints.lua`.
 LONGER_PERIOD = "its limit has a longer period now, of which not all calls are known"
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
-_HELD_SECONDS = 2 * 3600.0
+HELD_SECONDS = 2 * 3600.0
 
 
 def standing(store: Store) -> dict[str, EndpointView]:
@@ -75,7 +75,7 @@ def endpoint_list(store: Store) -> list[EndpointView]:
         newest_limits(store.rules.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
-        lease.doubt if store.now() < lease.doubted_at + _HELD_SECONDS else "",
+        lease.doubt if store.now() < lease.doubted_at + HELD_SECONDS else "",
     )
     return [_view(each, seen, store.settings.run.guard_seconds) for each in limited]
 

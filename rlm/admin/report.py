@@ -206,9 +206,10 @@ def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...
 
 def scaling(store: Store) -> Scaling:
     """Return how many workers are wanted and exist, for a program that starts hosts accordingly."""
-    alive = store.processes.alive(Role.WORKER)
+    register = store.processes.register()
+    alive = register.living(Role.WORKER)
     return Scaling(
-        wanted=max(store.processes.wanted(), store.settings.workers.min),
+        wanted=max(register.wanted, store.settings.workers.min),
         alive=len(alive),
         ready=sum(worker.state == WorkerState.READY for worker in alive),
     )
@@ -218,7 +219,7 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
     """Return every host that works, stands by or did not sign off, by name."""
     there = there or present(store)
     schedulers, supervisors, workers = map(there.living, (Role.SCHEDULER, Role.SUPERVISOR, Role.WORKER))
-    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.read().revision))
+    shares = divide(there.wanted, serving(supervisors, there.lease.revision))
     supervised = {supervisor.host for supervisor in supervisors}
     silent = {host_of(name) for name, entry, _ in there.entries[Role.SUPERVISOR] if entry is None} - supervised
     entries = []

@@ -16,13 +16,13 @@ from rlm.admin.conditions import KINDS, conditions, is_grave, name_of
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition
 from rlm.core.errors import StoreError
-from rlm.ledger.leases import Present, present
 from rlm.ledger.store import Store
 
 #: Seconds between two looks, and after one that saw a change.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
-#: It asks for the type of each key, a command each, every so many looks only, or while one is damaged.
-KEYS_LOOKS = 3
+#: Every so many looks, or while there is trouble with it, one is whole: it takes a command or two a key.
+WHOLE_LOOKS = 4
+_WHOLE = ("key_damaged", "redis_doubted", "endpoint_", "no_endpoint", "host_cut_off")
 #: Processes that start together, or while Redis takes no entries, are not missed for so many seconds.
 STARTING_SECONDS = 10.0
 _MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing", "host_silent")
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Watch:
     """Looks again and again at what is not well, and says what changes, as long as it is this process's part."""
 
-    def __init__(self, store: Store, is_mine: Callable[[Present], bool]) -> None:
+    def __init__(self, store: Store, is_mine: Callable[[], bool]) -> None:
         """Watch `store`; `is_mine` returns whether to speak. While Redis is away, whoever spoke last goes on."""
         self._store = store
         self._is_mine = is_mine
@@ -64,7 +64,7 @@ class Watch:
         is_mine, away = self._begun is not None, False
         try:
             with store.guarded():
-                if is_mine := self._is_mine(present(store)):
+                if is_mine := self._is_mine():
                     recorded = store.notes.begun()
         except StoreError:
             away = True
@@ -72,12 +72,12 @@ class Watch:
             self._begun, self._before = None, {}
             return
         said = self._begun = {**recorded} if self._begun is None else self._begun
-        keys = self._looks % KEYS_LOOKS == 0 or any(each.code == "key_damaged" for each in self._before.values())
+        whole = self._looks % WHOLE_LOOKS == 0 or any(name.startswith(_WHOLE) for name in {*said, *self._before})
         self._looks += 1
         passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
         now = {
             name_of(each): each
-            for each in conditions(store, keys=keys)
+            for each in conditions(store, whole=whole)
             if each.severity != "info" and each.code not in passed_over
         }
         if any(name.startswith("redis_") and is_grave(each) for name, each in now.items()):  # nobody announces itself

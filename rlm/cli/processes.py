@@ -92,7 +92,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.processes.supervisor import Supervisor
 
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
-        watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
+        watch = Watch(store, lambda: made.is_deputy and not stop.graceful)
         watch.start()
         made.run()
         watch.stop()

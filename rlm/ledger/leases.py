@@ -41,8 +41,8 @@ class Standing(ScriptReply, frozen=True):
     now_us: int
     epoch: str
     why: str = ""
-    #: If other types or URLs are in force and keep the lease from the asker: their digest, and how long nobody
-    #: has had it; for how long at least they keep it, and a process that has them, empty if none lives.
+    #: The digest of the types and URLs in force, empty if there are none yet. If they are others than the asker's: how
+    #: long nobody has had the lease; for how long at least they keep it, and a process that has them, if one lives.
     apart: str = ""
     idle_us: int = 0
     apart_seconds: float = 0.0
@@ -97,8 +97,7 @@ class Leases(Part):
         if standing.token:
             self._in_force = self._apart
             return standing
-        in_lease = standing.apart or text(self._ask("HGET", self._keys.lease, "apart") or b"")
-        self._in_force = in_lease or self._in_force
+        self._in_force = standing.apart or self._in_force
         if self._in_force in {"", self._apart}:
             return standing
         others = (process for role in Role for process in Processes(self._store).alive(role))
@@ -135,8 +134,12 @@ class Leases(Part):
     @translated()
     def read(self) -> Lease:
         """Read what the lease says."""
+        fields, now_us = self._batch([("HGETALL", self._keys.lease), ("TIME",)])
+        return self.lease_of(fields, now_us)
+
+    def lease_of(self, fields: Mapping[bytes, bytes], now_us: int) -> Lease:
+        """Return what the lease says by its hash and the time of Redis."""
         key = self._keys.lease
-        fields, now_us = self._batch([("HGETALL", key), ("TIME",)])
         words = {name: text(fields.get(name.encode(), b"")) for name in ("owner", "revision", "ended", "doubt")}
         return Lease(
             owner=words.pop("owner") or None,
@@ -236,5 +239,7 @@ class Present(Register, frozen=True):
 
 
 def present(store: Store) -> Present:
-    """Read who is there, in three round trips."""
-    return Present(store.processes.register().entries, store.leases.read())
+    """Read who is there, in one round trip."""
+    register, now_us, (fields,) = store.processes.register_and(("HGETALL", store.keys.lease))
+    with store.guarded():
+        return Present(register.entries, register.wanted, store.leases.lease_of(fields, now_us))

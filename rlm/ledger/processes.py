@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translated
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
 
 #: A process that was not heard from for this many seconds is taken for gone.
@@ -85,9 +85,13 @@ _decode = msgspec.json.Decoder(Process).decode
 
 
 class Register(msgspec.Struct, frozen=True):
-    """By role the processes: id, announcement, None if it is no longer heard from, and how old that is, seconds."""
+    """By role the processes: id, announcement, None if it is no longer heard from, and how old that is, seconds.
+
+    `wanted` is how many workers the conductor wants, over all hosts.
+    """
 
     entries: Mapping[Role, Sequence[tuple[str, Process | None, float]]]
+    wanted: int
 
     def living(self, role: Role) -> list[Process]:
         """Return the living processes of a role, oldest first."""
@@ -132,11 +136,15 @@ class Processes(Part):
         """Remove a process that has ended."""
         self._ask("HDEL", self._keys.processes, f"{role} {process_id}")
 
-    @translated()
     def register(self) -> Register:
         """Read who is there."""
+        return self.register_and()[0]
+
+    @translated()
+    def register_and(self, *commands: Command) -> tuple[Register, int, list[Any]]:
+        """Read who is there, the time of Redis, microseconds, and the replies to more `commands`, in one round trip."""
         key, asked_at = self._keys.processes, system_clock.monotonic()
-        fields, now_us = self._batch([("HGETALL", key), ("TIME",)])
+        fields, now_us, *replies = self._batch([("HGETALL", key), ("TIME",), *commands])
         self._store.clock.hear(asked_at, now_us, system_clock.monotonic())
         entries: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
@@ -147,7 +155,7 @@ class Processes(Part):
             silence = (now_us - reading(whole, at, key, 0)) / MICROSECONDS
             process = reading(_decode, entry, key, None) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
             entries[Role(role)].append((process_id, process, max(0.0, silence)))
-        return Register(entries)
+        return Register(entries, reading(whole, fields.get(b"wanted"), key, 0)), now_us, replies
 
     def alive(self, role: Role) -> list[Process]:
         """Return the living processes of a role, oldest first."""

@@ -22,6 +22,7 @@ DAMAGED = "what Redis holds of it is lost or damaged"
 def explained(run: Run) -> dict[str, str]:
     """Return the fields of a run's hash that explain its leftovers, or its failure, at its end."""
     fields = {"spent": msgspec.json.encode(run.spent or {}).decode()}
+    fields |= {"waits": msgspec.json.encode(run.waits).decode()} if run.waits else {}
     return fields | ({"failure": run.failure} if run.failure else {})
 
 
@@ -68,14 +69,17 @@ class Runs(Part):
 
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        return self.current_at()[0]
+        return self._read(self._ask("HGETALL", self._keys.run))
 
-    @translated()
     def current_at(self) -> tuple[Run | None, int]:
         """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
         fields, now_us = self._batch([("HGETALL", self._keys.run), ("TIME",)])
+        return self._read(fields), now_us
+
+    @translated()
+    def _read(self, fields: Mapping[bytes, bytes]) -> Run | None:
         run_id = text(fields.get(b"run_id", b""))
-        return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None, now_us
+        return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""

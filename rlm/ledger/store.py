@@ -122,9 +122,9 @@ class Store(Access):
         Raises:
             StoreUnfitError: it has the form of another version.
         """
-        if claim:
-            self.ask("HSETNX", self.keys.lease, "schema", SCHEMA)
         raw = self.ask("HGET", self.keys.lease, "schema")
+        if raw is None and claim and not self.ask("HSETNX", self.keys.lease, "schema", SCHEMA):
+            raw = self.ask("HGET", self.keys.lease, "schema")  # another was faster
         if raw not in {None, b"%d" % SCHEMA}:
             prefix, other = self.settings.redis.prefix, safe_line(text(raw))
             raise StoreUnfitError(

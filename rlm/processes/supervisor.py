@@ -17,7 +17,8 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Register, Role, WorkerState
+from rlm.ledger.leases import Present, present
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import divide, entry_of, places_left, serving
@@ -80,6 +81,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._dead: list[Child] = []  #: whose events are not free yet
         self._spawned = 0
+        self.is_deputy = False  #: whether it speaks for a leader
         self._trouble = ""  #: what keeps workers from their work, if anything
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
@@ -121,10 +123,11 @@ class Supervisor:
             with self._store.guarded():  # no content of Redis may end the supervisor
                 self._free()
                 self._announce()
-                register = self._store.processes.register()
-                self._judge(register.living(Role.WORKER))
+                there = present(self._store)
+                self.is_deputy = there.deputy == self.id
+                self._judge(there.living(Role.WORKER))
                 if not self._stop.graceful:
-                    pause = self._scale(register)
+                    pause = self._scale(there)
         except StoreError as error:
             self._outage.tell(error, "the workers stay as they are")
         else:
@@ -143,12 +146,17 @@ class Supervisor:
                 child.stop(grace)
 
     def _announce(self) -> None:
-        """Announce this supervisor if that is due or news; a stopping one offers nothing, so that others take over."""
+        """Announce this supervisor if that is due or news; a stopping one offers nothing, so that others take over.
+
+        News wake the others.
+        """
         offer, now = None if self._stop.graceful else self._entry.offer, system_clock.monotonic()
         entry = replace(self._entry, offer=offer, trouble=self._trouble)
-        if now >= self._said_at + HEARTBEAT_SECONDS or entry != self._entry:
+        is_news = entry != self._entry or now > self._said_at + HEARTBEAT_TTL_SECONDS
+        if is_news or now >= self._said_at + HEARTBEAT_SECONDS:
             self._store.processes.announce(Role.SUPERVISOR, entry)
-            self._store.processes.wake("supervisors")
+            if is_news:
+                self._store.processes.wake("supervisors")
             self._entry, self._said_at = entry, now
 
     def _judge(self, workers: list[Process]) -> None:
@@ -171,12 +179,12 @@ class Supervisor:
                 child.kill("is frozen")
                 child.heard_at = now  # inside a system call it may take long to die
 
-    def _scale(self, register: Register) -> float:
+    def _scale(self, there: Present) -> float:
         """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
         now = system_clock.monotonic()
-        supervisors = {each.id: each for each in register.living(Role.SUPERVISOR)} | {self.id: self._entry}
-        offers = serving(supervisors.values(), self._store.leases.read().revision)
-        shares = divide(self._store.processes.wanted(), offers)
+        supervisors = {each.id: each for each in there.living(Role.SUPERVISOR)} | {self.id: self._entry}
+        offers = serving(supervisors.values(), there.lease.revision)
+        shares = divide(there.wanted, offers)
         share = shares.get(self.id, 0)
         running = [child for child in self._children.values() if not child.is_stopping]
         # The run counts on nobody who is silent, so neither does this: a worker may be frozen long before it is killed.
@@ -189,7 +197,7 @@ class Supervisor:
             return POLL_SECONDS
         if now < self._start_at:
             return min(POLL_SECONDS, self._start_at - now)
-        room = places_left(self.id, shares, offers, register.living(Role.WORKER))
+        room = places_left(self.id, shares, offers, there.living(Role.WORKER))
         if len(self._children) >= min(self._store.settings.capacity, room):
             return CROWDED_SECONDS
         try:

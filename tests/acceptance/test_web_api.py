@@ -6,6 +6,8 @@ import pytest
 
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
+from rlm.telemetry.metrics import MetricsPage
+from tests.acceptance.cli import Installation
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
@@ -144,3 +146,19 @@ def test_an_order_names_one_endpoint_and_a_limit(program):
         assert program.post(f"/api/endpoints/{name}/pause").status == 404
     wrong = program.post(f"/api/endpoints/{steps.ENDPOINT}/limit", {"rate": "many"})
     assert (wrong.status, "30/minute" in wrong.json()["error"]) == (400, True)
+
+
+def test_the_metrics_have_the_numbers_of_the_record_in_seconds(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url, "[run]\nwindow_seconds = 60") as inst:
+        inst.push(*steps.items(3, steps.TYPE))
+        run = inst.start_run()
+        steps.reject(inst.store, steps.claim(inst.store))
+        steps.complete(inst.store, steps.claim(inst.store), seconds=0.25)
+        assert run_end.close_run(inst.store, run.id, token=inst.token)
+        page, record = MetricsPage(inst.store).write().decode(), inst.json("result")
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(values["rlm_run_target_seconds"]) == 45.0
+    assert float(values["rlm_run_duration_seconds_sum"]) == pytest.approx(record["duration_seconds"])
+    assert float(values[f'rlm_call_duration_seconds_sum{{endpoint="{steps.ENDPOINT}"}}']) == 0.25
+    for what in ("taken", "completed", "failed", "leftover"):
+        assert float(values[f'rlm_events_total{{outcome="{what}",type="{steps.TYPE}"}}']) == record["counts"][what] > 0

@@ -166,21 +166,6 @@ def changed_in_mid_run(system, *command):
     return told, record
 
 
-@pytest.mark.long
-def test_a_budget_lowered_in_mid_run_is_named_and_no_other_types_leftovers_are_its(bad_day):
-    """B is left over by its own limit."""
-    with bad_day(document=BUDGET) as system:
-        told, record = changed_in_mid_run(system, "endpoint", "limit", "account", "10 per 6 second")
-
-        left = {name: entry["leftover"] for name, entry in record["by_type"].items()}
-        assert left["A"] > 20
-        assert left["B"] > 20
-        assert "the budget account bind" in told["binds"], told
-        assert abs(told["expected_leftover"] - sum(left.values())) <= 0.02 * 270, (told, left)
-        assert [one["cause"] for one in record["why"]] == ["slots"], record["why"]
-        await_alarms(system, "leftovers")
-
-
 def test_endpoints_paused_in_mid_run_are_named(bad_day):
     """All of a type: its limit has nothing to do with it."""
     with bad_day(document=BUDGET) as system:

@@ -243,7 +243,7 @@ def said(caplog):
 
 
 def watch(store, mine=True):
-    made = Watch(store, lambda _there: mine)
+    made = Watch(store, lambda: mine)
     return made.look
 
 
@@ -308,7 +308,7 @@ def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
         raise StoreUnreachableError("Redis cannot be reached", "start it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(led.processes, "register", fails)
+        patch.setattr(led.processes, "register_and", fails)
         for _ in range(3):
             look()
     look()
@@ -328,7 +328,7 @@ def test_nobody_is_missed_who_could_not_announce_himself_just_now(led, said, mon
 
     time.sleep(0.6)
     with monkeypatch.context() as patch:
-        patch.setattr(led.processes, "register", fails)
+        patch.setattr(led.processes, "register_and", fails)
         look()
     led.client.hset(led.keys.processes, "supervisor g:9:z", "1 -")  # heard from long ago
     look()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -31,6 +34,13 @@ def test_an_error_nobody_foresaw_is_one_line_and_with_debug_a_traceback(broken):
     assert "Traceback (most recent call last)" in debugged.stderr
     assert "hunter2" not in debugged.stderr
     assert debugged.stderr.splitlines()[-1] == done.stderr.strip()
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (click.Abort, 1)])
+def test_what_is_interrupted_ends_with_130_and_what_was_not_wanted_with_1(monkeypatch, error, code):
+    monkeypatch.setattr("rlm.settings.load_settings", mock.Mock(side_effect=error))
+
+    assert CliRunner().invoke(rlm, ["config", "check"]).exit_code == code
 
 
 def test_what_is_there_is_kept(tmp_path, monkeypatch):

@@ -176,10 +176,12 @@ def test_an_answer_to_an_ask_of_before_a_wake_up_says_nothing(scene):
         return waits()
 
     scene.turns.script(woken)
+    began = time.monotonic()
 
     scene.start()
 
     scene.asked(2)
+    assert time.monotonic() < began + 3.0
 
 
 def test_a_call_that_comes_after_the_stop_is_given_back(scene):

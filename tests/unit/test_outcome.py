@@ -12,6 +12,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, Limit
@@ -88,6 +89,11 @@ def test_any_other_4xx_is_rejected(status):
     """The event will never be taken as it is, and the answer says why."""
     heard = outcome(status, "5", excerpt="no such wallet")
     assert (heard.finish, heard.text) == (CallEnd.REJECTED, f"HTTP {status}: no such wallet")
+
+
+def test_what_the_deadline_cut_spends_no_run_and_does_not_speak_of_the_endpoint():
+    made = settlement_of(replace(answered(503, tries=2), cut=True), RetrySettings(), NOW)
+    assert (made.to, made.health, made.letter) == ("backoff", "", "")
 
 
 def test_of_refusals_five_alone_speak_of_the_endpoint():

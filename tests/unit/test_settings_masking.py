@@ -129,8 +129,8 @@ def test_no_fault_of_the_environment_or_an_option_shows_what_may_be_secret(tmp_p
 
 
 @each("written", FORMS.values())
-def test_a_secret_is_found_in_each_form(written):
-    assert Secrets({SECRET}).mask(f"before {written(SECRET)} after") == f"before {MASK} after"
+def test_a_secret_is_found_in_each_form_beside_one_that_is_its_beginning(written):
+    assert Secrets({SECRET, SECRET[:8]}).mask(f"before {written(SECRET)} after") == f"before {MASK} after"
 
 
 def test_what_is_secret(tmp_path):

@@ -7,7 +7,7 @@
 local lease = P .. 'lease'
 local doubted = suspect(server, epoch, stepped_us, expects_us)
 local holder, expires_us, token, in_force = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart'))
-local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch}
+local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch, apart = in_force or ''}
 if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = call('HGET', lease, 'doubt') or nil end
 local expires = number(expires_us)
 if ttl_us == 0 then
@@ -19,7 +19,7 @@ elseif holder and holder ~= owner and expires > now then
   -- If the clock was set back, the holder will renew the lease if it is alive.
   call('HSET', lease, 'expires_us', us(math.min(expires, now + ttl_us)))
 elseif holder ~= owner and in_force and in_force ~= apart and in_force ~= gone then
-  answer.apart, answer.idle_us = in_force, us(now - expires)
+  answer.idle_us = us(now - expires)
 else
   if not token then call('HSET', lease, 'token', math.floor(now / 1000000)) end  -- no token twice, even if Redis was emptied
   if holder ~= owner then token = call('HINCRBY', lease, 'token', 1) end
