@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import system_clock
-from tests.acceptance.system import A_DAY, make_item
+from tests.acceptance.system import A_DAY
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.alone
@@ -29,31 +29,6 @@ def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_sy
         assert not system.repeats()
         system.assert_promises(events, [record])
         wait_until(lambda: not system.workers(), timeout=5, message="the workers have left")
-
-
-@pytest.mark.long
-def test_an_overload_leaves_exactly_what_the_limits_do_not_allow_and_the_next_run_takes_it(system):
-    """Of 2,500 events the 1,800 first in order are done; the rest is left over, and done by the next run."""
-    types = system.types
-    items = [make_item(f"e{index}", types[index % 5], priority=9 if index % 10 < 5 else 1) for index in range(2500)]
-    events = system.push(items)
-
-    first = system.await_record(system.ask_for_run())
-    done_first = set(system.answered())
-    second = system.await_record(system.ask_for_run())
-
-    assert first["state"] == "partial"
-    assert first["counts"]["completed"] == 1800
-    assert first["counts"]["leftover"] == first["plan"]["expected_leftover"] == 700
-    urgent = {f"{item['id']}:{item['events'][0]}" for item in items if item["priority"] == 9}
-    assert urgent <= done_first
-    for name in types:
-        others = [f"{item['id']}:{name}" for item in items if item["priority"] == 1 and item["events"] == [name]]
-        done = [event in done_first for event in others]
-        assert done == sorted(done, reverse=True), f"{name}: not the oldest first"
-    assert second["counts"]["carried_over"] == second["counts"]["completed"] == 700
-    assert not system.repeats()
-    system.assert_promises(events, [first, second])
 
 
 @pytest.mark.long
