@@ -184,8 +184,8 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from honcho.environ import parse
     from setproctitle import setproctitle
 
+    from rlm.cli.foreman import Foreman, LinePrinter
     from rlm.ledger.store import url_in_use
-    from rlm.processes.procfile import Foreman, LinePrinter
     from rlm.processes.signals import Layer, grace_seconds
     from rlm.settings import load_settings
     from rlm.settings.secrets import mask_url
@@ -226,7 +226,7 @@ def _commands(procfile: Path) -> Mapping[str, str]:
 
 def _read(path: Path) -> str | None:
     """Return the text of a file that the user trusts; None if there is none."""
-    from rlm.core.files import read_trusted
+    from rlm.settings.layers import read_trusted
 
     try:
         return read_trusted(path).decode().replace("\r\n", "\n") if os.path.lexists(path) else None

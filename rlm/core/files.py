@@ -1,41 +1,18 @@
-"""Files that may hold secrets or commands: owner and mode are checked before RLM reads or keeps anything there."""
+"""Files that may hold secrets or commands: owner and mode are checked before RLM keeps anything there."""
 
 from __future__ import annotations
 
 import os
 import pwd
-import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from rlm.core.errors import UnsafeError
 
-#: The largest configuration file that is read, bytes.
-LARGEST_FILE = 1_000_000
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 #: Links are not followed, and pipes do not block.
 CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def read_trusted(path: Path) -> bytes:
-    """Return the content of a regular file of at most `LARGEST_FILE` bytes that no other user can change.
-
-    Raises:
-        UnsafeError: another user can change it, or it is not such a file: reading a pipe or a device may block.
-        OSError: it cannot be read.
-    """
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
-        what = f"file {path}: cannot be read: it is no regular file of at most {LARGEST_FILE:,} bytes"
-        raise UnsafeError(what, "name another file")
-    if facts.st_uid not in {0, os.geteuid()}:
-        owner = user_name(facts.st_uid)
-        what = f"file {path}: it belongs to {owner}, who can change what RLM does"
-        raise UnsafeError(what, f"run RLM as {owner}, or, if its content is yours, chown it")
-    if facts.st_mode & stat.S_IWOTH:
-        raise UnsafeError(f"file {path}: others can change it", f"chmod o-w {shlex.quote(str(path))}")
-    return path.read_bytes()
 
 
 def user_name(uid: int) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +19,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 import msgspec
 
-from rlm.core.errors import ConfigurationError
-from rlm.core.files import read_trusted
+from rlm.core.errors import ConfigurationError, UnsafeError
+from rlm.core.files import user_name
 from rlm.core.text import cut, is_name, safe_line
 from rlm.settings.model import NAMES, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
@@ -29,6 +31,8 @@ Tables: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str | int, ...]
 #: The files that `rlm init` writes; their types are the built-in ones.
 FIRST = Path(__file__).parent / "first"
+#: The largest configuration file that is read, bytes.
+LARGEST_FILE = 1_000_000
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -201,6 +205,26 @@ def layers_of(
         raise ConfigurationError(f"file {path}: is not valid TOML in UTF-8: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
+
+
+def read_trusted(path: Path) -> bytes:
+    """Return the content of a regular file of at most `LARGEST_FILE` bytes that no other user can change.
+
+    Raises:
+        UnsafeError: another user can change it, or it is not such a file: reading a pipe or a device may block.
+        OSError: it cannot be read.
+    """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
+        what = f"file {path}: cannot be read: it is no regular file of at most {LARGEST_FILE:,} bytes"
+        raise UnsafeError(what, "name another file")
+    if facts.st_uid not in {0, os.geteuid()}:
+        owner = user_name(facts.st_uid)
+        what = f"file {path}: it belongs to {owner}, who can change what RLM does"
+        raise UnsafeError(what, f"run RLM as {owner}, or, if its content is yours, chown it")
+    if facts.st_mode & stat.S_IWOTH:
+        raise UnsafeError(f"file {path}: others can change it", f"chmod o-w {shlex.quote(str(path))}")
+    return path.read_bytes()
 
 
 def masked(place: Place, value: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.processes.procfile import LinePrinter
+from rlm.cli.foreman import LinePrinter
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter
 from tests.each import each

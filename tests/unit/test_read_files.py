@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError
-from rlm.core.files import LARGEST_FILE
 from rlm.settings import load_settings
+from rlm.settings.layers import LARGEST_FILE
 from tests.each import each
 
 #: A file that takes longer is not read in a time that anybody waits.
