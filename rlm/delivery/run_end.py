@@ -29,8 +29,8 @@ from rlm.settings import Settings
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
 #: The failure of a run at whose deadline nobody could write to Redis. So it was if a lane closes it so late, seconds:
-#: lanes ask at the deadline, and again as soon as Redis answers.
-REDIS_AWAY, LATE_SECONDS = "no process reached a fit Redis at the deadline", 1.5
+#: lanes ask at the deadline, and again as soon as Redis answers. A run that did not fail is closed within a second.
+REDIS_AWAY, LATE_SECONDS = "no process reached a fit Redis at the deadline", 0.9
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ def test_nobody_but_the_conductor_ends_a_run_in_which_there_is_something_to_do(s
         assert run_end.close_run(store, run.id) is None
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(0.0, None), (0.8, "partial"), (2.0, "failed")])
+@pytest.mark.parametrize(("seconds", "state"), [(0.0, None), (0.6, "partial"), (1.2, "failed")])
 def test_a_lane_ends_a_run_that_is_overdue(store, running, seconds, state):
     """A moment after its deadline: until then results of calls that were cut still count. Much later it has failed."""
     run = running(2)
