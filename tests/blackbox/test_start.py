@@ -114,7 +114,7 @@ def test_a_dry_run_is_one_sentence_and_changes_nothing(system):
 
 def test_beside_a_scheduler_that_is_coming_up_it_is_conducted_by_either(system):
     failed = []
-    for _ in range(4):
+    for _ in range(6):
         system.up()
         result = system.rlm("start", "--wait", code=None)
         if result.code:
