@@ -123,13 +123,12 @@ def drop_events(store: Store, *, every: bool, yes: bool, dry_run: bool, **option
 def show_stats(store: Store) -> None:
     """Show how much waits where, by type, in the ledger and the 100,000 oldest items, and how old the oldest is."""
     from rlm.admin.queue import queue_stats
+    from rlm.admin.words import lengths, queue_rows
 
     stats = queue_stats(store)
     print_json(stats)
-    show(f"{stats.events:,} items on the audit list, {stats.staged:,} in staging")
-    show(f"{stats.processing:,} events of the open run, {stats.leftover:,} left over, {stats.failed:,} dead letters\n")
-    rows = [[name, each.pending, each.oldest_seconds] for name, each in stats.by_type.items()]
-    table("type|#pending|#oldest", rows)
+    show(f"{'; '.join(f'{number:,} {word}' for word, number, _ in lengths(stats))}\n")
+    table("type|#pending|#oldest", map(list, queue_rows(stats)))
 
 
 @store_command(
@@ -349,9 +348,11 @@ def explain(store: Store, event: str) -> None:
 
 
 def _describe(view: EventView) -> None:
+    from rlm.admin.words import told
+
     show(f"{view.sentence}.")
     for condition in view.conditions:
-        show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
+        show(f"{condition.severity}: {told(condition)}.")
     if view.letter:
         show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
