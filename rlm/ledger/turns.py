@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 from msgspec.structs import replace
 
@@ -41,6 +39,10 @@ class Claim(msgspec.Struct, frozen=True):
         """The name of the event's type."""
         return type_of(self.event_id)
 
+    def tried(self, *, spends_run: bool = False) -> str:
+        """Return what its event keeps of its attempts, with this one; `spends_run`: it is the last one in its run."""
+        return f"{self.attempt + 1} {self.runs + spends_run} {self.tries + 1} {self.run_id} {self.endpoint}"
+
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     """What becomes of a claim. Spans are in microseconds."""
@@ -57,7 +59,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     unconnected: bool = False  #: no connection could be opened
     counts_us: int | None = None  #: how long ago the slot must count from, because the API may have read it so late
     delay_us: int = 0  #: of a back-off
-    fields: Sequence[str | int] = ()  #: of the event, names and values: what an attempt changes
+    tried: str | None = None  #: `Claim.tried`, if an attempt was spent
     kind: str = ""  #: the trouble that is counted, in a few words
     took_ms: str = ""
     entry: str = ""  #: its entry in the trail, JSON

@@ -16,7 +16,6 @@ from msgspec import structs
 from rlm.core.call import CallEnd, Expected, Pair
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.delivery.attempt import counted
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 
@@ -233,14 +232,14 @@ class LaneDouble:
 
 def completed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that was answered well."""
-    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "health": "well", "fields": counted(call)} | changes)
+    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "health": "well", "tried": call.tried()} | changes)
 
 
 def failed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that failed and is tried again."""
     usual = {"to": "backoff", "health": "failure", "kind": "HTTP 500"}
-    fields = counted(call, spends_run=changes.get("to") == "spent")
-    return _made(call, CallEnd.ERROR, **usual | {"fields": fields} | changes)
+    tried = call.tried(spends_run=changes.get("to") == "spent")
+    return _made(call, CallEnd.ERROR, **usual | {"tried": tried} | changes)
 
 
 def throttled(call: Claim, asked: float = 1.0, **changes: Any) -> Settlement:
