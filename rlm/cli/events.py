@@ -131,7 +131,7 @@ def show_stats(store: Store) -> None:
 
     stats = queue_stats(store)
     print_json(stats)
-    show(f"{'; '.join(f'{number:,} {word}' for word, number, _ in lengths(stats))}\n")
+    show(f"{'; '.join(f'{word} {number:,}' for word, number, _ in lengths(stats))}\n")
     table("type|#pending|#oldest", queue_rows(stats))
 
 
