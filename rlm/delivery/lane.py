@@ -22,7 +22,7 @@ from rlm.core.endpoint import FAILING, Endpoint
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Answer, BrokenAnswerError, Connection, Connections, UnreachableError, render
-from rlm.delivery.outcome import Call, settlement_of, unsent
+from rlm.delivery.outcome import Call, Kind, settlement_of, unsent
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -141,7 +141,7 @@ class Lanes:
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
-        if settlement.sent and not settlement.unconnected:
+        if settlement.sent and settlement.kind not in {Kind.NO_ANSWER, Kind.DEADLINE}:  # kept connections end so too
             self._unconnected, self.sleeping = 0, ""
         self._unconnected += reply.elsewhere
         if reply.elsewhere and self._unconnected >= UNCONNECTED:
