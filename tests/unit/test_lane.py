@@ -15,8 +15,8 @@ from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
+from rlm.delivery.attempt import Kind
 from rlm.delivery.lane import Lanes
-from rlm.delivery.outcome import Kind
 from rlm.ledger.turns import Claim, Settlement, TurnReply
 from rlm.ledger.values import RedisClock
 from rlm.settings import load_settings
@@ -81,13 +81,13 @@ class Scene:
         self.make = lambda _claim: None
         scene = self
 
-        def make(lane, claim):
+        def make(_caller, claim, asked_at):
             scene.made.append(claim.event_id)
-            scene.asked_at = lane.asked_at
+            scene.asked_at = asked_at
             made = Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True)
             return scene.make(claim) or made
 
-        monkeypatch.setattr(lane.Lane, "make", make)
+        monkeypatch.setattr(lane.Caller, "make", make)
         monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
         client, settings = SimpleNamespace(keeping_connection=nullcontext), load_settings(None, {})
         store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5), client=client, settings=settings)

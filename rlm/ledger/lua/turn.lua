@@ -1,19 +1,88 @@
+-- Moves events between ready, due and settled: an event is in exactly one of them at any instant. The zset `due` has `ID` of
+-- an event in flight, by the end of its lease, and `later ID` of one that backs off, by its end.
+local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + SLACK end
+-- It waits again; behind: the others of its priority.
+local function make_ready(id, behind)
+  local event, kind = event_key(id), kind_of(id)
+  local score = number(redis.pcall('HGET', event, 'score'))
+  if behind then  -- its priority stays, its age becomes that of the newest arrival
+    score = math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('HINCRBY', P .. 'lease', 'sequence', 1)
+    redis.pcall('HSET', event, 'score', score)
+  end
+  redis.pcall('HDEL', event, 'owner')
+  line_up(kind, score, id)
+  index(kind)
+end
+-- A call remains in the log, if it may have been sent, in the counts of its endpoint, and in the trail of its event, which keeps the
+-- newest 50. made: as it is settled; record: of the event, with taken_at and trail; tried: empty if no attempt is spent.
+local function note_call(run_id, made, record, tried)
+  local id, endpoint, finish, calls = made.event_id, made.endpoint, made.finish, number(record.trail) + 1
+  if made.sent then
+    local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
+    local window = windows_of(endpoint)[1]
+    try('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
+      window and window.id or '-', us(made.stamp), finish, made.took_ms or '0', us(age_ms), id, us(made.number)}, ' '))
+  end
+  count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)
+  if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
+  call('HSET', event_key(id), 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack{tried and 'tried', tried})
+end
+-- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
+local function retire(id, letter)
+  local event, state = event_key(id), letter and 'failed' or 'completed'
+  if letter then call('LPUSH', failed, letter) end
+  count(state .. ':' .. kind_of(id))
+  if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
+  call('HSET', event, 'state', state, unpack{letter and 'letter', letter and redis.sha1hex(letter)})
+  call('PEXPIRE', event, dedupe_ms)
+end
+-- The claim of an event, with what a settlement needs of it; nil if no lane has it.
+local function claimed(id)
+  local values = redis.pcall('HMGET', event_key(id), 'claims', 'owner', 'trail', 'taken_at')
+  local lane, stamp, endpoint = string.match(values[2] or '', '^(%S+ %d+) (%d+) (.*)$')
+  return lane and {claims = values[1], lane = lane, stamp = stamp, endpoint = endpoint, trail = values[3], taken_at = values[4]}
+end
+-- What is known of an event's attempts: how many in all runs, in how many runs all of them, how many in the run named, where the last.
+local function attempts(tried) return string.match(tried or '0 0 0 - ', '^(%d+) (%d+) (%d+) (%S+) (.*)$') end
+-- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
+local function revoke(id, text, kind)
+  local record = claimed(id)
+  call('ZREM', P .. 'due', id)
+  if not record then return end
+  local run_id, endpoint = call('HGET', P .. 'run', 'run_id') or '', record.endpoint
+  local attempt, runs, tries, tried_in = attempts(call('HGET', event_key(id), 'tried'))
+  stamp_call(endpoint, id .. ' ' .. record.claims, now)
+  refresh(endpoint)
+  local entry = cjson.encode{run_id, attempt + 1, endpoint, 'unknown', text, cjson.null, string.match(record.lane, '^[^: ]*')}
+  note_call(run_id, {event_id = id, number = number(record.claims), endpoint = endpoint, stamp = number(record.stamp), sent = true,
+    finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, table.concat({attempt + 1, runs, tries, tried_in, endpoint}, ' '))
+end
+local function put_back(member, text, kind)
+  local later = string.match(member, '^later (.*)')
+  if later then call('ZREM', P .. 'due', member) else revoke(member, text, kind) end
+  make_ready(later or member)
+end
+-- Whether anything is or may get under way before the deadline: also what backs off until 2 s behind it, because the lease of a
+-- call may end so late, and what is paused until somebody resumes it, which is later than any other moment.
+local function may_go_on(deadline, opens_at, due_at)
+  return math.min(opens_at, due_at - SLACK) <= deadline or call('ZCOUNT', P .. 'open', '(' .. us(FAR), '+inf') > 0
+end
+
 --- turn(prefix, failed; ask: data, dedupe_ms: number, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
-local run_id, revision, state, deadline, most, guard_us, draining, cancelled, shares, barred, first_release_at, ended_us = unpack(
-  call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining', 'cancelled', 'shares',
-  'barred', 'first_release_at', 'ended_us'), 1, 12)
+local run_id, revision, state, deadline, most, guard_us, cancelled, shares, barred, first_release_at = unpack(call('HMGET',
+  P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'cancelled', 'shares', 'barred', 'first_release_at'), 1, 10)
 deadline, running = tonumber(deadline or nil), state == 'running'  -- as `index` asks
 local answer, gave_back = {now = now}, nil
 
 -- Nothing is owned unless the run is running, so a call that is told late changes no more than its windows.
 local function owned(id, number_of_claim)
   local record = running and claimed(id)
-  return record and record.owner == me and tonumber(record.claims) == number_of_claim and record or nil
+  return record and record.lane == me and tonumber(record.claims) == number_of_claim and record or nil
 end
 
 -- An answer ends a breaker's rest only if its call was stamped after that rest began, and a failure stamped before it does not
@@ -58,7 +127,7 @@ local function judge(made)
 end
 
 local function settle(made)
-  local id, endpoint, to, fields = made.event_id, made.endpoint, made.to, made.fields or {}
+  local id, endpoint, to, tried = made.event_id, made.endpoint, made.to, made.tried
   local name = id .. ' ' .. us(made.number)
   if made.counts_us then
     stamp_call(endpoint, name, now - made.counts_us)
@@ -74,9 +143,9 @@ local function settle(made)
   end
   if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
     answer.elsewhere = 1
-    to, fields = 'backoff', {}
+    to, tried = 'backoff', nil
   end
-  if made.finish then note_call(run_id, made, record, fields) end
+  if made.finish then note_call(run_id, made, record, tried) end
   call('ZREM', P .. 'due', id)
   if to == 'completed' or to == 'failed' then
     retire(id, made.letter)
@@ -97,13 +166,13 @@ local function done(name, value)  -- no call this time
   return {cmsgpack.pack(answer)}
 end
 local function look(id)
-  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last', 'claims')
+  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried')
 end
 local function give(id, claims, endpoint, stamp, record)
-  local terms = terms_of(endpoint, kind_of(id)) or {'', 0, 0}
+  local terms, attempt, runs, tries, tried_in = terms_of(endpoint, kind_of(id)) or {'', 0, 0}, attempts(record[4])
   answer.call = {event_id = id, number = claims, endpoint = endpoint, stamp = stamp, run_id = run_id, deadline_us = deadline,
-    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = number(record[3]),
-    tries = record[5] == run_id and number(record[4]) or 0, runs = number(record[6]), worker_id = ask.worker}
+    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = number(attempt),
+    tries = tried_in == run_id and number(tries) or 0, runs = number(runs), worker_id = ask.worker}
   return {cmsgpack.pack(answer), record[2] or ''}
 end
 
@@ -130,7 +199,7 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   return done('nothing', 1)
 end
 if state == 'finishing' then  -- who was to close it may have died
-  if now > number(ended_us) + 1000000 then return done('close', run_id) end
+  if now > number(call('HGET', P .. 'run', 'ended_us')) + 1000000 then return done('close', run_id) end
   return done('wait', 1000000)
 end
 if not running then return done('over', 1) end
@@ -196,12 +265,13 @@ for _ = 1, 50 do
 end
 if not opens_next then
   if opens_at <= now then return done('wait', 1000) end
-  if not (draining or may_go_on(deadline, opens_at, due_at)) then return done('close', run_id) end
+  if not (may_go_on(deadline, opens_at, due_at) or call('HGET', P .. 'run', 'draining')) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
 
 local function avoids(record)  -- whether the event has just failed there
-  return record[7] == name and record[5] == run_id and number(record[4]) > 0
+  local _, _, tries, tried_in, last = attempts(record[4])
+  return last == name and tried_in == run_id and number(tries) > 0
 end
 local id, record = ready[1], look(ready[1])
 for _, other in ipairs(avoids(record) and call('ZRANGE', P .. 'ready:' .. kind, 1, 7) or {}) do
@@ -223,12 +293,12 @@ end
 if record.err then call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of, at = rule(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
-claims = us(math.max(now, number(record[8]) + 1))
+claims = us(math.max(now, number(record[3]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.timeout + SLACK) end  -- one probe at a time
 call('ZREM', P .. 'ready:' .. kind, id)
 call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
-call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
+call('HSET', event_key(id), 'claims', claims, 'owner', me .. ' ' .. at .. ' ' .. name)
 call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)
 if not first_release_at then call('HSET', P .. 'run', 'first_release_at', now / 1000000) end
 for _, what in ipairs(shares and {'begun', 'begun:' .. kind} or {}) do count(what) end
@@ -247,9 +317,9 @@ return give(id, claims, name, now, record)
 stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(endpoint)
 local record = claimed(event_id)
-local owned = record ~= nil and record.owner == worker .. ' ' .. lane and record.claims == claims
+local owned = record and record.lane == worker .. ' ' .. lane and record.claims == claims or false
 if owned then  -- its time-out counts from now, and so does its lease
-  call('HSET', event_key(event_id), 'stamp', now)
+  call('HSET', event_key(event_id), 'owner', record.lane .. ' ' .. us(now) .. ' ' .. endpoint)
   local of, deadline = rule(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
   if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(of.timeout, deadline), event_id) end
 end
