@@ -16,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import Caller, unsent
+from rlm.delivery.attempt import Caller, Kind, unsent
 from rlm.delivery.http import Connections
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
@@ -136,7 +136,7 @@ class Lanes:
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
-        if settlement.sent and not settlement.unconnected:
+        if settlement.sent and settlement.kind not in {Kind.NO_ANSWER, Kind.DEADLINE}:  # kept connections end so too
             self._unconnected, self.sleeping = 0, ""
         self._unconnected += reply.elsewhere
         if reply.elsewhere and self._unconnected >= UNCONNECTED:
