@@ -16,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import Caller, unsent
+from rlm.delivery.attempt import Caller, Kind, unsent
 from rlm.delivery.http import Connections
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
@@ -25,8 +25,8 @@ from rlm.ledger.values import MICROSECONDS
 
 log = logging.getLogger(__name__)
 
-#: No sleep is longer, seconds, in a run and without one: a wake-up may be lost.
-LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 15.0
+#: No sleep is longer, seconds: a wake-up may be lost. What is overdue wakes lanes when the lease is renewed.
+LONGEST_SLEEP_SECONDS = 30.0
 #: A lane asks this much after the moment that a turn named, so that it does not ask in vain, seconds.
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
@@ -136,7 +136,7 @@ class Lanes:
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
-        if settlement.sent and not settlement.unconnected:
+        if settlement.sent and settlement.kind not in {Kind.NO_ANSWER, Kind.DEADLINE}:  # kept connections end so too
             self._unconnected, self.sleeping = 0, ""
         self._unconnected += reply.elsewhere
         if reply.elsewhere and self._unconnected >= UNCONNECTED:
@@ -236,7 +236,7 @@ class Lane:
             at = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
             until = min(at, now + LONGEST_SLEEP_SECONDS)
         elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
-            until = now + IDLE_SECONDS
+            until = now + LONGEST_SLEEP_SECONDS
         if until is not None:
             self._gate.learn(self.asked_at, reply.now, until)
 
