@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import COMING_UP_SECONDS, TURNAROUND_SECONDS, capacity_of, plan_run, room_of, types_in_force
-from rlm.admin.text import done_after
+from rlm.admin.words import planned
 from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.documents import Plan, RunPlan
@@ -30,6 +30,7 @@ from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Register, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
+from rlm.plan import forecast
 from rlm.plan.causes import Look, add_look, reason_of
 from rlm.plan.situation import Workload
 from scheduler.office import Office
@@ -138,10 +139,8 @@ class Conductor:
         self._office.keep()
         store.runs.start(token, run.id, **fields)
         crash_point("plan.written")
-        told = "Run %s is planned: workers %d, %s, left over %d: %s"
         extra = {"action": "plan", "run_id": run.id}
-        done = done_after(plan.forecast_seconds)
-        log.info(told, run.id, plan.workers, done, plan.expected_leftover, plan.binds, extra=extra)
+        log.info("Run %s is planned: %s: %s", run.id, planned(plan), plan.binds, extra=extra)
         return plan
 
     def scale(self, plan: Plan) -> None:
@@ -254,9 +253,10 @@ class Conductor:
             store.runs.want(token, run.id, plan.workers)
             extra = {"action": "scale", "run_id": run.id}
             log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
+        beyond = self._drain.left - self._drain.takes(look.left_seconds)
         fields: dict[str, str | int] = {
             "waits": self._waits(look),
-            "forecast": _json(self.forecast(look, plan)),
+            "forecast": _json(forecast(run, look, plan, self._answered_us, beyond)),
             "workers_peak": max(run.workers_peak, look.workers),
         }
         fields |= {"barred": 1} if self._office.unfit else {}  # no call begins
@@ -321,29 +321,6 @@ class Conductor:
             capacity = capacity.exactly(look.workers)
         gone = run.window_seconds - look.left_seconds + lead
         return plan_run(settings, workload, capacity, gone, run.window_seconds)
-
-    def forecast(self, look: Look, plan: Plan) -> RunPlan:
-        """Return how the run will end by a plan of what remains; its times count from the run's first call."""
-        run, beyond = self._run, self._drain.left - self._drain.takes(look.left_seconds)
-        spent = sum(count.spent for count in look.counts.values())
-        binds = look.shortage if plan.expected_leftover and look.shortage else plan.binds
-        binds += f"; {counted(spent, 'event')} had all attempts of this run" if spent else ""
-        binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
-        end, first_call_at, now = plan.forecast_seconds, run.first_release_at, run.deadline - look.left_seconds
-        if first_call_at is not None:
-            last = min(now, run.moment(self._answered_us)) if self._answered_us else first_call_at
-            # If no call remains, it is the last answer.
-            end = now - first_call_at + plan.first_call_seconds + end if end else max(0.0, last - first_call_at)
-        first_call = end - plan.forecast_seconds
-        return replace(
-            msgspec.convert(plan, RunPlan, from_attributes=True),
-            forecast_seconds=round(end, 3),
-            lower_bound_seconds=round(first_call + plan.lower_bound_seconds, 3),
-            expected_leftover=plan.expected_leftover + spent,
-            binds=binds,
-            course=tuple((round(first_call + at, 1), number) for at, number in plan.course),
-            shortage=look.shortage or None,
-        )
 
     def _waits(self, look: Look) -> str:
         """Return as JSON what events have waited for up to this look."""

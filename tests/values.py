@@ -44,6 +44,11 @@ def record_from(**fields):
     return msgspec.convert(rest | fields, Record)
 
 
+def left_over(plan):
+    """Return how many events a plan expects to be left over; it may be a JSON object."""
+    return plan["expected_leftover"] if isinstance(plan, dict) else plan.expected_leftover
+
+
 def ending_of(tally):
     """Return what Redis holds of a run with this tally and no calls."""
     return Ending(tally=tally, endpoints={}, calls=(), restarts=0, sent={}, now_us=0)

@@ -108,14 +108,13 @@ def _view(store: Store, event: str) -> EventView | None:
     if not fields:
         return None
     now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
-    attempt, runs = (reading(whole, fields.get(name), key, 0) for name in (b"attempt", b"runs"))
+    attempt, runs = reading(_attempts, fields.get(b"tried"), key, (0, 0))
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
         place, where = Place.PENDING if is_open else Place.LEFTOVER, f"number {rank + 1:,} of {ready:,} of its type"
         sentence = f"is {'pending' if is_open else 'left over'}, {where}"
     elif lease is not None:
-        since = reading(moment_of_us, fields.get(b"stamp"), key, now)
-        endpoint, worker = (text(fields.get(name, b"")).partition(" ")[0] for name in (b"endpoint", b"owner"))
+        worker, endpoint, since = reading(_owner, fields.get(b"owner"), key, ("", "", now))
         for_seconds = f"in flight at {endpoint} for {span(max(0.0, now - since))}"
         place, sentence = Place.IN_FLIGHT, f"is {for_seconds}, attempt {attempt + 1}, in worker {worker}"
     elif due == math.inf:
@@ -144,6 +143,18 @@ def _view(store: Store, event: str) -> EventView | None:
     )
     is_waiting = rank is not None or (lease is None and due is not None)
     return _waiting(store, view, rank) if is_waiting else view
+
+
+def _attempts(tried: bytes) -> tuple[int, int]:
+    """Return an event's attempts in all runs, and in how many runs it spent all of them."""
+    attempt, runs = tried.split(b" ", 2)[:2]
+    return whole(attempt), whole(runs)
+
+
+def _owner(owner: bytes) -> tuple[str, str, float]:
+    """Return in which worker an event is, at which endpoint, and since when."""
+    worker, _, stamp, endpoint = owner.split(b" ", 3)
+    return text(worker), text(endpoint), moment_of_us(stamp)
 
 
 def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:

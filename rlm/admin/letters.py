@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -10,7 +11,6 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 
 from rlm.admin.errors import NoSuchRunError
 from rlm.admin.text import Duration, Text, Texts, seconds_in
@@ -150,15 +150,12 @@ def _searched(letter: DeadLetter) -> str:
 
 def grouped(letters: Iterable[bytes]) -> list[LetterGroup]:
     """Return the number of letters with the same reason, endpoint and type, most first, and when the newest came."""
-    groups: dict[tuple[str | None, ...], LetterGroup] = {}
+    numbers, newest = Counter[tuple[str, str | None, str | None]](), dict[tuple[str, str | None, str | None], str]()
     for letter in map(DeadLetter.read, letters):  # newest first
-        endpoint = str(letter.endpoint) if letter.endpoint else None
-        new = LetterGroup(
-            letters=0, reason=letter.reason, endpoint=endpoint, type=letter.type, newest=str(letter.failed_at)
-        )
-        group = groups.setdefault((letter.reason, endpoint, letter.type), new)
-        groups[letter.reason, endpoint, letter.type] = replace(group, letters=group.letters + 1)
-    return sorted(groups.values(), key=lambda group: -group.letters)
+        group = letter.reason, str(letter.endpoint) if letter.endpoint else None, letter.type
+        numbers[group] += 1
+        newest.setdefault(group, str(letter.failed_at))
+    return [LetterGroup(number, *group, newest[group]) for group, number in numbers.most_common()]
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:

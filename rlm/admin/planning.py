@@ -203,13 +203,18 @@ class Forecast(msgspec.Struct, frozen=True):
         return sum(part.events for part in self.plan.by_type.values())
 
     @property
+    def left(self) -> int:
+        """The number of those that do not fit."""
+        return self.events - self.plan.fitting
+
+    @property
     def verdict(self) -> Verdict:
         """Whether everything is done in time, and what is left over if not."""
         plan, alone = self.plan, safe_line(self.lacking)
         if not self.events:
             return Verdict("rest", "Nothing to do")
         if not plan.fits:
-            left = f"{plan.expected_leftover:,} of {counted(self.events, 'event')} will be left over"
+            left = f"{self.left:,} of {counted(self.events, 'event')} will be left over"
             return Verdict("warn" if plan.releases and not alone else "bad", left, alone or plan.binds)
         early = span(max(0.0, self.window_seconds - self.end_seconds))
         done = f"{counted(self.events, 'event')} done {early} before the deadline"
@@ -299,7 +304,7 @@ def side_by_side(*forecasts: Forecast) -> Iterator[list[str]]:
     yield ["first call in", *(f"{each.first_call_seconds:.1f} s" if each.releases else "-" for each in plans)]
     yield ["forecast", *(_length(each.forecast_seconds) for each in plans)]
     yield ["lower bound", *(_length(each.lower_bound_seconds) for each in plans)]
-    yield ["left over", *(f"{each.expected_leftover:,}" for each in plans)]
+    yield ["left over", *(f"{each.left:,}" for each in forecasts)]
     for name, part in plans[0].by_type.items():
         if part.events:
             done = (each.by_type[name].events - each.by_type[name].expected_leftover for each in plans)

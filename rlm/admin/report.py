@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 from msgspec import structs
 
 from rlm.admin.conditions import conditions, look, revision_in_force, ticks_every_seconds
@@ -146,11 +147,10 @@ def open_status(store: Store, run: Run) -> RunStatus:
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     places, each = scene.books.by_type, worker_list(store, there)
-    by_type = {}
-    for name, entry in known.by_type.items():
-        at = places.get(name, Counts())
-        counts = structs.asdict(entry)
-        by_type[name] = LiveTypeCounts(**counts, inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
+    by_type = {
+        name: LiveTypeCounts(**structs.asdict(entry), inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
+        for name, entry, at in ((name, entry, places.get(name, Counts())) for name, entry in known.by_type.items())
+    }
     workers = LiveWorkers(
         **structs.asdict(known.workers),
         now=len(each),
@@ -159,9 +159,8 @@ def open_status(store: Store, run: Run) -> RunStatus:
         other_configuration=sum(worker.other_configuration for worker in each),
         each=each,
     )
-    common |= {"state": run.state, "by_type": by_type}
     return RunStatus(
-        **common,
+        **common | {"state": run.state, "by_type": by_type},
         endpoints=standings,
         plan=run.plan,
         forecast=run.forecast,
@@ -228,15 +227,16 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
         standing_by = [
             "leader" if each.id == there.lease.holder else "standby" for each in schedulers if each.host == host
         ]
-        entry = Host(
-            host=host,
-            state="silent" if host in silent else "ready" if own else "unsupervised",
-            capacity=max((each.offer.capacity for each in own if each.offer), default=None),
-            share=sum(shares.get(each.id, 0) for each in own),
-            workers=sum(worker.host == host for worker in workers),
-            scheduler=min(standing_by, default=None),
+        entries.append(
+            Host(
+                host=host,
+                state="silent" if host in silent else "ready" if own else "unsupervised",
+                capacity=max((each.offer.capacity for each in own if each.offer), default=None),
+                share=sum(shares.get(each.id, 0) for each in own),
+                workers=sum(worker.host == host for worker in workers),
+                scheduler=min(standing_by, default=None),
+            )
         )
-        entries.append(entry)
     return tuple(entries)
 
 
@@ -245,7 +245,7 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
 
 def entry_of(record: Record) -> RunListed:
     """Return what `rlm list --json` prints of a run."""
-    return RunListed(**{name: getattr(record, name) for name in RunListed.__struct_fields__})
+    return msgspec.convert(record, RunListed, from_attributes=True)
 
 
 class RunPage(NamedTuple):

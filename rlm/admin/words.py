@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
@@ -13,9 +14,11 @@ from rlm.core.documents import (
     EndpointView,
     LiveTypeCounts,
     Now,
+    QueueStats,
     Record,
     RunCounts,
     RunDocument,
+    RunPlan,
     RunStatus,
     TypeCounts,
     View,
@@ -48,6 +51,11 @@ def counts_of(entry: TypeCounts) -> Counted:
     """Return the counts of a type from its entry in a status or record."""
     under_way = entry.inflight if isinstance(entry, LiveTypeCounts) else 0
     return Counted(entry.taken + entry.carried_over, entry.completed, entry.failed, under_way)
+
+
+def latest(now: Now) -> RunStatus | Record | None:
+    """Return the open run, or else the last one, if there was one."""
+    return now if isinstance(now, RunStatus) else now.last_record
 
 
 def counts_in_all(shown: RunDocument) -> Counted:
@@ -143,9 +151,14 @@ def told(condition: Condition) -> str:
 
 
 def next_slot(entry: EndpointView) -> str:
-    """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known."""
+    """Return when an endpoint has a free slot: `now`, after a duration, or when it is resumed."""
     seconds = entry.next_slot_seconds
-    return "now" if seconds == 0 else "-" if seconds is None else span(math.ceil(seconds))
+    return "now" if seconds == 0 else "when resumed" if seconds is None else span(math.ceil(seconds))
+
+
+def queue_rows(stats: QueueStats) -> list[tuple[str, int, str]]:
+    """Return by type how many events wait, and the age of the oldest."""
+    return [(name, each.pending, span(each.oldest_seconds)) for name, each in stats.by_type.items()]
 
 
 def doing(worker: Worker) -> str:
@@ -170,6 +183,33 @@ def workers(run: RunStatus) -> str:
     return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
 
 
+def lengths(stats: QueueStats) -> Iterator[tuple[str, int, str]]:
+    """Yield the lengths of the queues as figures."""
+    yield f"items waiting{f', {stats.staged:,} in staging' if stats.staged else ''}", stats.events + stats.staged, ""
+    yield ("in the open run", stats.processing, "") if stats.processing else ("left over", stats.leftover, "warn")
+    yield "dead letters", stats.failed, "bad"
+
+
+def figures(now: Now) -> Iterator[tuple[str, int, str]]:
+    """Yield the figures of an open run, or of the time between two: words, number, and class if it is not 0."""
+    if not isinstance(now, RunStatus):
+        yield from lengths(now.waiting)
+        yield "workers alive", now.workers, ""
+        return
+    counts, is_halted = counts_in_all(now), bool(halted(now))
+    yield f"done of {counts.total:,}", counts.completed, ""
+    yield "under way", counts.under_way, ""
+    yield "waiting", max(0, counts.waiting), "warn" if is_halted else ""
+    if now.to_take:
+        yield "items still to take", now.to_take, ""
+    yield "failed", counts.failed, "bad"
+    yield "carried in", now.counts.carried_over, ""
+    if now.forecast is not None and not is_halted:  # otherwise nobody knows
+        yield "expected to be left over", now.forecast.expected_leftover, "warn"
+    yield "calls a minute", round(calls_a_minute(now)), ""
+    yield f"workers ready of {now.workers.wanted:,}", now.workers.ready, ""
+
+
 def verdict(now: Now) -> Verdict:
     """Return the verdict on what is now: its worst condition, else its forecast or its last run."""
     worst = next((each for each in now.conditions if each.severity != "info"), None)
@@ -179,8 +219,8 @@ def verdict(now: Now) -> Verdict:
         return Verdict("bad" if worst.severity == "error" else "warn", worst.sentence, _joined(worst.remedy, then))
     if isinstance(now, RunStatus) and expected:
         return Verdict(expected.level, capital(expected.words), _joined(expected.more, progress(now)))
-    last = None if isinstance(now, RunStatus) else now.last_record
-    if last is None:
+    last = latest(now)
+    if not isinstance(last, Record):
         return Verdict("rest", "At rest; no run has finished yet", "`rlm start` starts one.")
     left = f"left {counted(last.counts.leftover, 'event')} over" if last.counts.leftover else "left nothing over"
     return Verdict("warn" if last.counts.leftover else "rest", f"At rest; the last run {left}", _joined(summary(last)))
@@ -199,13 +239,18 @@ def line(shown: View) -> str:
     return f"{f'run {shown.run_id}: ' if isinstance(shown, RunStatus) else ''}{now.words}. {now.more}"
 
 
+def planned(plan: RunPlan) -> str:
+    """Return how a run is to end by a plan."""
+    done = done_after(plan.forecast_seconds)
+    return f"{counted(plan.workers, 'worker')}, {done}, {plan.expected_leftover:,} left over"
+
+
 def against_plan(shown: RunStatus | Record) -> dict[str, str]:
     """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
     plan, team = shown.plan, shown.workers
     if plan is None or not plan.threads:
         return {}
-    parts = counted(plan.workers, "worker"), done_after(plan.forecast_seconds), f"{plan.expected_leftover:,} left over"
-    compared = {"planned": ", ".join(parts)}
+    compared = {"planned": planned(plan)}
     if isinstance(shown, Record):
         actual = plan.actual_seconds
         done = "no call completed" if actual is None else f"done {span(actual)} after it"
@@ -226,11 +271,14 @@ def used(record: Record) -> str:
     )
 
 
+def causes(record: Record) -> list[str]:
+    """Return why a run left events over."""
+    return [safe_line(cause.sentence) for cause in record.why]
+
+
 def troubles(shown: RunStatus | Record) -> list[str]:
     """Return why a run left events over, its failed calls and dead letters."""
-    why = shown.why if isinstance(shown, Record) else ()
-    wrong = [safe_line(cause.sentence) for cause in why]
-    wrong += call_troubles(shown)
+    wrong = [*(causes(shown) if isinstance(shown, Record) else ()), *call_troubles(shown)]
     if dead := shown.counts.failed + shown.counts.invalid:
         at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""
         wrong.append(f"{counted(dead, 'dead letter')}{at_intake}: `rlm failed list` says why")

@@ -67,6 +67,11 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     shortage: str | None = None
     actual_seconds: float | None = None
 
+    @property
+    def fitting(self) -> int:
+        """The number of events that fit, with which its course ends."""
+        return round(self.course[-1][1]) if self.course else 0
+
 
 class Reasons(msgspec.Struct, frozen=True, kw_only=True):
     """Why events of a run were left over, in events."""
@@ -119,20 +124,27 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
-class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record of a run and the status of an open one have in common.
-
-    `failure` says why it failed.
-    """
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that `rlm start` started."""
 
     run_id: str
     state: str
-    trigger: str
+
+
+class RunListed(Started, frozen=True, kw_only=True):
+    """A finished run in a list."""
+
     started_at: str
-    deadline: str
     duration_seconds: float
-    window_seconds: float
     counts: RunCounts
+
+
+class RunDocument(RunListed, frozen=True, kw_only=True):
+    """What the record of a run and the status of an open one have in common."""
+
+    trigger: str
+    deadline: str
+    window_seconds: float
     by_type: Mapping[str, TypeCounts]
     by_endpoint: Mapping[str, CallCounts]
     by_budget: Mapping[str, CallCounts] = {}
@@ -234,23 +246,6 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     as_of: str
     seconds_left: float
     called_seconds: float | None
-
-
-class RunListed(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run in a list."""
-
-    run_id: str
-    state: str
-    started_at: str
-    duration_seconds: float
-    counts: RunCounts
-
-
-class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """The run that `rlm start` started."""
-
-    run_id: str
-    state: str
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -435,7 +430,7 @@ class ItemView(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventView, ...]
 
 
-class LetterGroup(msgspec.Struct, frozen=True, kw_only=True):
+class LetterGroup(msgspec.Struct, frozen=True):
     """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int

@@ -78,7 +78,7 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
         sent=not isinstance(end, UnreachableError),
         finish=outcome.finish,
         counts_us=call.counts_us,
-        fields=claim.counted(),
+        tried=claim.tried(),
         kind=outcome.kind,
         took_ms="" if call.seconds is None else f"{1000 * call.seconds:.1f}",
         entry=claim.entry(outcome.finish, outcome.text, call.seconds if answer else None),
@@ -88,7 +88,7 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
             return replace(made, to="completed", health="well")
         case CallEnd.THROTTLED:
             asked_us = -1 if outcome.rest_seconds is None else round(outcome.rest_seconds * MICROSECONDS)
-            return replace(made, to="ready", health="refusal", asked_us=asked_us, fields=())
+            return replace(made, to="ready", health="refusal", asked_us=asked_us, tried=None)
         case CallEnd.REJECTED:
             # Several of these in a row concern the endpoint, or the access to it: the contract lists them.
             health = "failure" if answer and answer.status in {401, 403, 404, 405, 410} else "well"
@@ -107,11 +107,11 @@ def _failed_again(made: Settlement, call: Call, text: str, retry: RetrySettings,
     cause = call.end.__cause__ if isinstance(call.end, UnreachableError) else None
     # An SSLError is an OSError with OpenSSL's numbers, so its 1 is not EPERM.
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in _HERE:
-        return replace(made, fields=())  # no attempt is spent
+        return replace(made, tried=None)  # no attempt is spent
     if tries < retry.max_attempts:
         return made
     if claim.runs + 1 < retry.max_runs:
-        return replace(made, to="spent", fields=claim.counted(spends_run=True))
+        return replace(made, to="spent", tried=claim.tried(spends_run=True))
     why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {text}"
     return replace(made, to="failed", letter=_letter(claim, Reason.ATTEMPTS_SPENT, why, now))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 from msgspec.structs import replace
 
@@ -49,10 +47,9 @@ class Claim(msgspec.Struct, frozen=True):
         call = self.run_id, self.attempt + 1, self.endpoint, finish, text, took, host
         return msgspec.json.encode(call).decode()
 
-    def counted(self, *, spends_run: bool = False) -> list[str | int]:
-        """Return what an attempt changes of its event; `spends_run`: it is the last one of this run."""
-        fields: list[str | int] = ["attempt", self.attempt + 1, "tries_in", self.run_id, "tries", self.tries + 1]
-        return [*fields, "runs", self.runs + 1] if spends_run else fields
+    def tried(self, *, spends_run: bool = False) -> str:
+        """Return what its event keeps of its attempts, with this one; `spends_run`: it is the last one in its run."""
+        return f"{self.attempt + 1} {self.runs + spends_run} {self.tries + 1} {self.run_id} {self.endpoint}"
 
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,7 +67,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     unconnected: bool = False  #: no connection could be opened
     counts_us: int | None = None  #: how long ago the slot must count from, because the API may have read it so late
     delay_us: int = 0  #: of a back-off
-    fields: Sequence[str | int] = ()  #: of the event, names and values: what an attempt changes
+    tried: str | None = None  #: `Claim.tried`, if an attempt was spent
     kind: str = ""  #: the trouble that is counted, in a few words
     took_ms: str = ""
     entry: str = ""  #: its entry in the trail, JSON

@@ -13,8 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rlm.core.documents import Plan, PlannedRelease, TypePlan
+import msgspec
+
+from rlm.core.documents import Plan, PlannedRelease, RunPlan, TypePlan
+from rlm.core.run import Run
 from rlm.core.text import counted, named
+from rlm.plan.causes import Look
 from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.situation import SECOND, Capacity, Demand, Horizon, Situation, Workload
 
@@ -66,6 +70,28 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         binds=_what_binds(situation, course, best, capacity),
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
+    )
+
+
+def forecast(run: Run, look: Look, plan: Plan, answered_us: int, beyond: int) -> RunPlan:
+    """Return how a run will end by a plan of what remains; its times count from the run's first call."""
+    spent = sum(count.spent for count in look.counts.values())
+    binds = plan.binds if plan.fits else look.shortage or plan.binds
+    binds += f"; {counted(spent, 'event')} had all attempts of this run" if spent else ""
+    binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
+    gone, began, now = 0.0, run.first_release_at, run.deadline - look.left_seconds
+    if began is not None and plan.forecast_seconds:
+        gone = now - began + plan.first_call_seconds
+    elif began is not None and answered_us:  # no call remains: it is the last answer
+        gone = max(0.0, min(now, run.moment(answered_us)) - began)
+    return msgspec.structs.replace(
+        msgspec.convert(plan, RunPlan, from_attributes=True),
+        forecast_seconds=round(gone + plan.forecast_seconds, 3),
+        lower_bound_seconds=round(gone + plan.lower_bound_seconds, 3),
+        expected_leftover=plan.expected_leftover + spent,
+        binds=binds,
+        course=tuple((round(gone + at, 1), number) for at, number in plan.course),
+        shortage=look.shortage or None,
     )
 
 

@@ -95,7 +95,7 @@ def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdic
     reached = Counter(call.event_id for call in accepted if call.run_id == record.run_id)
     refused, is_over = sum(each.refused for each in api.values()), record.state in {State.COMPLETED, State.PARTIAL}
     lost = events - books(stage.store).unsettled - len({call.event_id for call in accepted})
-    unforeseen = 0 if record.plan.expected_leftover else counts.leftover
+    unforeseen = counts.leftover if record.plan.fitting == events else 0
     promises = {
         f"the run ended {record.state} ({record.failure})": is_over,
         f"the API refused {counted(refused, 'call')}": refused == 0,
@@ -141,8 +141,8 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
     yield f"{counted(record.counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield f"The run ended {words.summary(record)}."
     if record.counts.leftover:
-        for cause in record.why:
-            yield from wrap(f"{capital(cause.sentence)}.", 80)
+        for cause in words.causes(record):
+            yield from wrap(f"{capital(cause)}.", 80)
         yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
     for name, fact in words.against_plan(record).items():
         yield f"{capital(name)}: {fact}."

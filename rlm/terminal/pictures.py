@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rlm.admin import words
 from rlm.admin.text import LONGEST_LINE, LONGEST_TEXT, span
-from rlm.core.documents import EndpointView, QueueLook, QueueStats, Record, Rest, RunDocument, RunStatus, View, Worker
+from rlm.core.documents import EndpointView, QueueLook, Record, Rest, RunDocument, RunStatus, View, Worker
 from rlm.core.endpoint import Circuit
 from rlm.core.text import counted, cut, safe_line
 from rlm.terminal.drawing import QUIET, bar, facts, picture, state_text, table
@@ -168,10 +168,7 @@ def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     yield "last tick", Text(f"{words.clock(state.last_tick)} UTC" if state.last_tick else "none yet")
     if state.schedulers and not words.halted(state):
         yield "next tick", Text(f"{words.clock(state.next_tick)} UTC", style="cyan")
-    yield "waiting", Text(_waiting(state.waiting))
-    if letters := state.waiting.failed:
-        yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
-    yield "workers", Text(f"{state.workers:,} alive" if state.workers else "none; they start when a run needs them")
+    yield from _figures(words.figures(state))
     for condition in state.conditions:
         yield condition.severity, Text(words.told(condition), style=CONDITION_STYLES[condition.severity])
     place = state.installation
@@ -179,11 +176,9 @@ def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     yield "looking at", Text(where, style=QUIET)
 
 
-def _waiting(stats: QueueStats) -> str:
-    parts = [counted(stats.events, "item")] if stats.events else []
-    parts += [f"{stats.staged:,} in staging"] if stats.staged else []
-    parts += [f"{counted(stats.leftover, 'event')} left over"] if stats.leftover else []
-    return ", ".join(parts) or "nothing"
+def _figures(figures: Iterable[tuple[str, int, str]]) -> Iterator[tuple[str, Text]]:
+    for word, number, kind in figures:
+        yield word, Text(f"{number:,}", style="yellow" if kind and number else "")
 
 
 # -- the queues
@@ -193,28 +188,20 @@ def queue_picture(look: QueueLook) -> RenderableType:
     """Return the picture of the queues from the document of `rlm queue monitor`."""
     look = _safe(look)
     title = Text.assemble(("queues", "bold default"), (f" · {words.clock(look.as_of)} UTC", QUIET))
-    most = max((each.pending for each in look.by_type.values()), default=0)
-    rows = [(name, bar(n.pending, most), n.pending, span(n.oldest_seconds)) for name, n in look.by_type.items()]
+    waiting = words.queue_rows(look)
+    most = max((number for _, number, _ in waiting), default=0)
+    rows = [(name, bar(number, most), number, age) for name, number, age in waiting]
     return picture(title, [facts(_queue_facts(look)), Text(), table("type|~|#waiting|#oldest", rows)])
 
 
 def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
     memory = f" of {look.max_bytes / 1_000_000:,.0f}" if look.max_bytes else ""
     yield "Redis", Text(f"answers in {look.ping_ms:g} ms, uses {look.used_bytes / 1_000_000:,.0f}{memory} MB")
-    staged = f", {look.staged:,} in staging" if look.staged else ""
-    yield "audit list", Text(f"{counted(look.events, 'item')}{staged}")
+    yield from _figures(words.lengths(look))
     if run := look.run:
-        text = Text(f"{look.processing:,} not settled, {span(run.seconds_left)} left; ")
-        yield "open run", text.append_text(state_text(run.state))
-    else:
-        yield "leftovers", Text(counted(look.leftover, "event"))
-    letters = Text(f"{look.failed:,}; see `rlm failed list`", style="yellow") if look.failed else Text("none")
-    yield "dead letters", letters
-    for name, rate, noun in (
-        ("arriving", look.arriving_per_minute, "item"),
-        ("settled", look.settled_per_minute, "event"),
-    ):
-        yield name, Text("not known yet" if rate is None else f"{rate:,.0f} {noun}s/min")
+        yield "open run", Text(f"{span(run.seconds_left)} left; ").append_text(state_text(run.state))
+    for name, rate in (("items a minute", look.arriving_per_minute), ("settled a minute", look.settled_per_minute)):
+        yield name, Text("not known yet" if rate is None else f"{rate:,.0f}")
 
 
 def queue_line(look: QueueLook) -> str:

@@ -12,7 +12,6 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import words_of
 from tests.store import steps, windows
 from tests.values import replace
-from tests.wait import wait_until
 
 
 @pytest.fixture
@@ -191,21 +190,3 @@ def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):
     monkeypatch.setattr(system_clock, "now", lambda: now() + 3600)
 
     assert list(codes(led)) == ["clock_apart"]
-
-
-@pytest.mark.rest
-def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
-    """Real processes: nothing to complain of."""
-    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
-        system.start_both()
-        system.push_evenly(400)
-        before = json.loads(system.rlm("doctor", "--json").stdout)
-        run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
-        during = json.loads(system.rlm("doctor", "--json").stdout)
-        system.await_record(run_id)
-        after = json.loads(system.rlm("doctor", "--json").stdout)
-
-    for document in (before, during, after):
-        busy = {"workers_missing", "redis_slow"}  # a busy machine
-        assert {one["code"] for one in document["conditions"]} <= busy, document["conditions"]

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from tests.acceptance.system import A_DAY
+from tests.values import left_over
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.alone
@@ -25,7 +26,7 @@ def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_sy
         assert record["state"] == "completed"
         assert record["counts"]["completed"] == 1800
         assert run.started_at % system.settings.run.every_seconds == 0
-        assert record["plan"]["expected_leftover"] == 0
+        assert left_over(record["plan"]) == 0
         assert not system.repeats()
         system.assert_promises(events, [record])
         wait_until(lambda: not system.workers(), timeout=5, message="the workers have left")

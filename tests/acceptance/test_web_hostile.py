@@ -6,12 +6,15 @@ import http.client
 import json
 import re
 import socket
+import sys
 from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
+from jinja2 import Environment, nodes
 
 from rlm.ledger.processes import Process, Role
+from rlm.web.pages.page import _ENVIRONMENT, TEMPLATES
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_security_texts import HOSTILE, unsafe
 from tests.acceptance.webapp import served
@@ -63,6 +66,13 @@ class Looked(HTMLParser):
         self.text += data
 
 
+def announce(store):
+    """Let processes with hostile texts live, for some seconds."""
+    for host in (TEXT, "another"):
+        store.processes.announce(Role.WORKER, Process(f"{host}1", 1, host, 0.0, TEXT, 1, TEXT, TEXT))
+    store.processes.announce(Role.SCHEDULER, Process(TEXT, 1, TEXT, 0.0, revision=TEXT))
+
+
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
     """An installation with hostile text in everything that others may write."""
@@ -75,19 +85,36 @@ def inst(tmp_path, valkey_only_url):
             TEXT.encode("utf-8", "surrogatepass"),
             json.dumps({"id": "i4", "wallet_name": TEXT, "events": []}, ensure_ascii=False).encode(),
         )
-        store.processes.announce(Role.WORKER, Process(TEXT, 1, TEXT, 0.0, TEXT, 1, TEXT, TEXT))
-        store.processes.announce(Role.SCHEDULER, Process(TEXT, 1, TEXT, 0.0, revision=TEXT))
+        announce(store)
         over = made.start_run()
         claim = steps.claim(store)
         assert steps.reject(store, claim, f"it answered {TEXT}")
         made.over = over.id
         made.close_run(over)
-        made.push(steps.item("i5", steps.TYPE, wallet_name=TEXT))
+        made.push(*(steps.item(name, steps.TYPE, steps.OTHER_TYPE, wallet_name=TEXT) for name in ("i5", "i6")))
         made.open = made.start_run(600).id
+        assert steps.complete(store, steps.claim(store))
         letter = {"id": TEXT, "reason": TEXT, "detail": TEXT, "failed_at": TEXT, "event_id": TEXT}
         store.client.lpush(made.settings.queue.failed, json.dumps({**letter, TEXT: 1, "item": {"events": [TEXT]}}))
         made.rlm("endpoint", "pause", steps.ENDPOINT)
         yield made
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """The attributes that templates read, by template and line, without those that were read since."""
+    sources = {name: _ENVIRONMENT.parse((TEMPLATES / name).read_text()) for name in _ENVIRONMENT.list_templates()}
+    left = {(name, node.lineno, node.attr) for name in sources for node in sources[name].find_all(nodes.Getattr)}
+
+    def read(value, attribute):
+        reader = sys._getframe(1)
+        if (name := reader.f_globals.get("name")) in sources:
+            line = _ENVIRONMENT.get_template(name).get_corresponding_lineno(reader.f_lineno)
+            left.discard((name, line, attribute))
+        return Environment.getattr(_ENVIRONMENT, value, attribute)
+
+    monkeypatch.setattr(_ENVIRONMENT, "getattr", read)
+    return left
 
 
 def pages(inst):
@@ -95,7 +122,8 @@ def pages(inst):
     said, event = quote(TEXT, safe=""), quote(EVENT, safe="")
     return [
         *("/", "/endpoints", "/runs", "/queue", "/failures", "/compliance", "/whatif", "/nothing", "/login"),
-        *(f"/runs/{inst.over}", f"/runs/{inst.open}"),
+        *(f"/runs/{inst.over}", f"/runs/{inst.open}", "/events/i6"),
+        *("/queue?after=9", "/failures?after=1", "/failures?search=none"),
         *(f"/events/{event}", f"/events/{quote(ITEM, safe='')}", f"/events/{said}", f"/runs/{said}", f"/{said}"),
         *(f"/search?q={event}", f"/search?q={said}", "/search?q=i2"),
         *(f"/runs?before={said}", f"/queue?type={said}&wallet={said}&item={said}"),
@@ -105,21 +133,30 @@ def pages(inst):
     ]
 
 
-def test_what_comes_from_outside_is_text_on_every_page(inst):
-    """Items, types, answers, letters of another program, processes of another host, and whatever a link asks for."""
-    with served(inst.store, hosts=[]) as client:
-        browser, found, told = client.browser(), [], ""
-        for path in pages(inst):
-            answer = browser.get(path)
-            page = answer.data.decode()
-            looked = Looked(page)
-            found += [f"{path}: {fault}" for fault in looked.faults]
-            found += [f"{path}: {one!r} is not made visible" for one in sorted(unsafe(page))]
-            found += [f"{path}: {answer.status}"] if answer.status >= 500 else []
-            found += [] if answer.headers.get("Content-Security-Policy") else [f"{path}: no policy"]
-            told += looked.text
+def test_what_comes_from_outside_is_text_on_every_page(inst, unread):
+    """Items, types, answers, letters of another program, processes of another host, and whatever a link asks for.
+
+    With a run open and without; between them all that a template can read of a document is there.
+    """
+    found, told = [], ""
+    for is_over in (False, True):
+        if is_over:
+            inst.close_run(inst.store.runs.current())
+        announce(inst.store)
+        with served(inst.store, hosts=[]) as client:
+            browser = client.browser()
+            for path in pages(inst):
+                answer = browser.get(path)
+                page = answer.data.decode()
+                looked = Looked(page)
+                found += [f"{path}: {fault}" for fault in looked.faults]
+                found += [f"{path}: {one!r} is not made visible" for one in sorted(unsafe(page))]
+                found += [f"{path}: {answer.status}"] if answer.status >= 500 else []
+                found += [] if answer.headers.get("Content-Security-Policy") else [f"{path}: no policy"]
+                told += looked.text
 
     assert found == []
+    assert unread == set()
     assert PLANTED in told
     assert EVENT in told
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm.core.errors import StoreError
-from tests.values import as_json
+from tests.values import as_json, left_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class Foresight:
             max((one["forecast_seconds"] - came for one in forecasts), key=abs, default=0.0),
             events,
             counts["leftover"],
-            max((one["expected_leftover"] - counts["leftover"] for one in forecasts), key=abs, default=0),
+            max((left_over(one) - counts["leftover"] for one in forecasts), key=abs, default=0),
         )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.acceptance.system import make_item
-from tests.faults.test_bad_days import forecast
 from tests.faults.test_poison import Poison
 from tests.wait import wait_until
 
@@ -147,11 +146,6 @@ def rests(*names: str) -> Callable[[System], bool]:
         return all(view.suspect for view in views.values())
 
     return look
-
-
-def lacks_workers(system: System) -> Any:
-    """Return whether the supervisor was silent for long enough to be reported."""
-    return forecast(system).get("shortage")
 
 
 def has_workers(system: System) -> bool:

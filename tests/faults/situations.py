@@ -17,7 +17,6 @@ from tests.faults.mishaps import (
     host_clock_off,
     kill,
     kill_workers,
-    lacks_workers,
     no_api,
     push,
     push_bad,
@@ -28,6 +27,7 @@ from tests.faults.mishaps import (
     strike,
     ticks_soon,
 )
+from tests.faults.test_bad_days import lacks_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.stopwatch import Stopwatch
-from tests.values import as_json
+from tests.values import as_json, left_over
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -59,6 +59,11 @@ def forecast(system):
     return as_json(report.status(system.store, None)).get("forecast") or {}
 
 
+def lacks_workers(system):
+    """Return whether the forecast says that workers are missing."""
+    return forecast(system).get("shortage")
+
+
 def codes(system):
     """Return the codes of the conditions now."""
     return {one.code for one in conditions(system.store)}
@@ -79,7 +84,7 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
 
         # Then it is said within seconds, with what will be left over
         wait_until(lambda: "no_supervisor" in codes(system), timeout=30, message="the lack is named")
-        wait_until(lambda: forecast(system).get("shortage"), timeout=10, message="the forecast counts on nobody")
+        wait_until(lambda: lacks_workers(system), timeout=10, message="the forecast counts on nobody")
         assert killed.busy < NAMED_SECONDS + HEARTBEAT_SECONDS
         status = system.rlm("status").stdout
         told = forecast(system)
@@ -92,7 +97,7 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
         record = system.await_record(run_id)
         left = record["counts"]["leftover"]
         assert left > 300
-        assert abs(told["expected_leftover"] - left) <= 0.02 * len(events)
+        assert abs(left_over(told) - left) <= 0.02 * len(events)
         assert [one["cause"] for one in record["why"]] == ["workers"]
         result = system.rlm("result").stdout
         assert record["why"][0]["sentence"] in on_one_line(result)
@@ -113,10 +118,10 @@ def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
         run_id = system.ask_for_run()
         asked = Stopwatch(system.processes["scheduler"].pid)
 
-        wait_until(lambda: forecast(system).get("shortage"), timeout=30, message="the lack is named")
+        wait_until(lambda: lacks_workers(system), timeout=30, message="the lack is named")
 
         assert asked.busy < NAMED_SECONDS + 1  # and a second until it is planned
-        assert forecast(system)["expected_leftover"] == 100
+        assert left_over(forecast(system)) == 100
         assert "nothing is being sent; 100 events will be left over" in system.rlm("status").stdout
         record = system.await_record(run_id)
         assert record["state"] == "failed"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.system import make_item
+from tests.values import left_over
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long
@@ -48,7 +49,7 @@ def test_a_run_takes_any_number_of_events(make_system, number):
 
 def capacity(system, record):
     """Return what the plan counted on: all events minus the predicted leftovers."""
-    return record["counts"]["taken"] + record["counts"]["carried_over"] - record["plan"]["expected_leftover"]
+    return record["counts"]["taken"] + record["counts"]["carried_over"] - left_over(record["plan"])
 
 
 def assert_the_rest_is_the_next_ones(system, leftover):

@@ -18,7 +18,7 @@ from tests.faults.behind import behind_proxies
 from tests.faults.foresight import Foresight
 from tests.faults.mishaps import push, slow_redis
 from tests.faults.situations import DAYS, DOCUMENT, Day
-from tests.faults.test_bad_days import NAMED_SECONDS, forecast
+from tests.faults.test_bad_days import NAMED_SECONDS, lacks_workers
 from tests.faults.test_processes_die import assert_next_run
 from tests.values import as_json
 from tests.wait import wait_until
@@ -63,9 +63,7 @@ def test_no_face_says_other_than_what_happened(day_system, name):
             day.middle(system)
             foresight.change()
             if "workers" in day.causes.values():  # so long it may take until the lack is named
-                wait_until(
-                    lambda: forecast(system).get("shortage"), timeout=NAMED_SECONDS + 1, message="the lack is named"
-                )
+                wait_until(lambda: lacks_workers(system), timeout=NAMED_SECONDS + 1, message="the lack is named")
             status = one_line(system.rlm("status").stdout)
             record = system.await_record(run_id)
 

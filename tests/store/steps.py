@@ -150,7 +150,7 @@ def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, *
 
 def complete(store: Store, claim: Claim, seconds: float = 0.1, **options: Any) -> bool:
     """Let a call complete its event."""
-    known = {"health": "well", "took_ms": f"{seconds * 1000:g}", "fields": claim.counted()}
+    known = {"health": "well", "took_ms": f"{seconds * 1000:g}", "tried": claim.tried()}
     return settle(store, claim, "completed", CallEnd.COMPLETED, **known, **options)
 
 
@@ -158,12 +158,12 @@ def reject(store: Store, claim: Claim, detail: str = "422", **options: Any) -> b
     """Let the endpoint of a call reject its event, which becomes a dead letter."""
     facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint}
     letter = encode_letter(claim.item, Reason.REJECTED, detail, failed_at=store.now(), **facts).decode()
-    return settle(store, claim, "failed", CallEnd.REJECTED, letter=letter, fields=claim.counted(), **options)
+    return settle(store, claim, "failed", CallEnd.REJECTED, letter=letter, tried=claim.tried(), **options)
 
 
 def fail(store: Store, claim: Claim, to: str = "ready", **options: Any) -> bool:
     """Let a call fail temporarily; its event waits again, in `backoff`, or has `spent` its attempts of this run."""
-    known = {"fields": claim.counted(spends_run=to == "spent")}
+    known = {"tried": claim.tried(spends_run=to == "spent")}
     return settle(store, claim, to, CallEnd.ERROR, **{**known, **options})
 
 

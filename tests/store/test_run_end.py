@@ -67,7 +67,7 @@ def test_whatever_is_unsettled_is_ready_again_in_its_place(store, token, running
     assert record.counts.leftover == 4
     assert looks.pending(store) == steps.event_ids(4)
     event = looks.event(store, flying.event_id)
-    assert (event["attempt"], event.get("deaths"), event.get("owner")) == ("1", None, None)
+    assert (event["tried"][0], event.get("deaths"), event.get("owner")) == ("1", None, None)
     assert stamps(store, store.settings.endpoints[steps.ENDPOINT])[-1] > before
     assert record.by_endpoint[steps.ENDPOINT].errors == 3
     with looks.nothing_changes(store, store.keys.held("worker-1"), store.keys.window(flying_window(store))):
@@ -159,7 +159,7 @@ def test_a_run_closed_by_many_at_once_leaves_one_record(store, token, running):
 
     assert len([one for one in records if one]) == 1
     assert len(stamps(store, store.settings.endpoints[steps.ENDPOINT])) == 5
-    assert {looks.event(store, one)["attempt"] for one in steps.event_ids(5)} == {"1"}
+    assert {looks.event(store, one)["tried"][0] for one in steps.event_ids(5)} == {"1"}
 
 
 def test_a_finishing_run_ends_as_it_would_have(store, token):

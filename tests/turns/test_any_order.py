@@ -131,7 +131,7 @@ class Storm:
             return set()
         call, lane = self.draw.choice(calls), self.draw.choice(self.lanes)
         mine = self.calls.get(id(lane))
-        lane_has = self.world.event(call.event_id).get("owner") == f"{lane.worker} {lane.number}"
+        lane_has = self.world.event(call.event_id).get("owner", "").startswith(f"{lane.worker} {lane.number} ")
         settlement = self.settlement(call)
         reply = lane.ask(settlement, nothing=True)
         assert lane_has or not reply.settled

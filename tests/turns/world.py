@@ -232,14 +232,14 @@ class LaneDouble:
 
 def completed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that was answered well."""
-    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "health": "well", "fields": call.counted()} | changes)
+    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "health": "well", "tried": call.tried()} | changes)
 
 
 def failed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that failed and is tried again."""
     usual = {"to": "backoff", "health": "failure", "kind": "HTTP 500"}
-    fields = call.counted(spends_run=changes.get("to") == "spent")
-    return _made(call, CallEnd.ERROR, **usual | {"fields": fields} | changes)
+    tried = call.tried(spends_run=changes.get("to") == "spent")
+    return _made(call, CallEnd.ERROR, **usual | {"tried": tried} | changes)
 
 
 def throttled(call: Claim, asked: float = 1.0, **changes: Any) -> Settlement:

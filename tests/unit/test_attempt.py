@@ -164,7 +164,7 @@ def test_after_a_fault_its_slot_counts_from_now_and_an_attempt_is_spent(scene, s
     settlement = scene.make()
 
     assert (settlement.to, settlement.sent, settlement.counts_us) == ("backoff", True, 0)
-    assert settlement.fields
+    assert settlement.tried
 
 
 def test_a_call_that_left_late_is_stamped_anew(scene):

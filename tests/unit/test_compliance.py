@@ -27,9 +27,3 @@ def test_it_agrees_with_trying_every_period(ticks, text, since):
         max((sum(end - rule.seconds * SECOND < each <= end for each in stamps) for end in ends), default=0)
         for rule in limit.rules
     ]
-
-
-def test_a_period_is_half_open():
-    for first, most in ((0, 1), (1, 2)):
-        (rule,) = peaks([first, SECOND], Limit.parse("1/second"))
-        assert (rule.most, rule.exceeded) == (most, most > 1)

@@ -6,13 +6,12 @@ import configparser
 import re
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
-from rlm.cli.group import rlm
 from rlm.processes.signals import Layer, grace_seconds
 from rlm.settings import load_settings
+from tests.unit.test_docs import find_command, flags_of
 
 FOLDER = Path(__file__).parents[2] / "docs" / "deployment"
 DOCUMENTS = list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text()))
@@ -33,13 +32,7 @@ GRACE = {
 
 def assert_command(words):
     """Fail unless these words are a command of `rlm` with options that it has."""
-    command, context = rlm, click.Context(rlm)
-    for word in words:
-        if isinstance(command, click.Group):
-            command = command.get_command(context, word)
-            assert command is not None, words
-    options = {word for word in words if word.startswith("--")}
-    assert options <= {flag for param in command.params for flag in param.opts}
+    assert {word for word in words if word.startswith("--")} <= flags_of(find_command(words)[0])
 
 
 def document(kind, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from rlm.admin.planning import capacity_of, plan_run
 from rlm.cli.group import rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
-from rlm.settings.model import EndpointSettings, TypeSettings, settings_of
+from rlm.settings.layers import FIRST
+from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings, settings_of
 from tests.each import each
-from tests.unit.test_settings_reference import SECTIONS
+from tests.tables import SECTIONS, pages
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -79,7 +81,7 @@ each_page = each("page", BOOK)
 
 
 def find_command(words):
-    """Return the command that `words` name, its own words, and whether it can be run."""
+    """Return the command that `words` begin with, and its own words."""
     command, used = rlm, []
     context = click.Context(rlm)
     for word in words:
@@ -112,7 +114,13 @@ def project_files():
     return [path for path in found if path.is_file()]
 
 
-# -- commands, options, exit codes
+# -- tables and commands
+
+
+@each(("path", "text", "renewed"), pages())
+def test_every_table_says_what_the_code_says(path, text, renewed):
+    """Settings, commands, documents, metrics, conditions, each with its names, in its order and its words."""
+    assert text == renewed, f"{path.name}: `uv run python -m tests.tables` writes its tables"
 
 
 @each_page
@@ -127,13 +135,21 @@ def test_every_command_shown_exists(page):
 # -- settings
 
 
-def test_every_setting_is_in_the_reference():
-    """docs/configuration.md has a row for each key of each section, of a type and of an endpoint."""
-    text = Page(ROOT / "docs" / "configuration.md").text
-    keys = {key.partition(".")[2] for key in settings_keys()}
-    keys |= {*settings_of(TypeSettings), *settings_of(EndpointSettings)}
+def test_every_setting_has_its_section_and_the_first_file_its_default():
+    """docs/configuration.md has the sections in their order, and the file of `rlm init` every setting."""
+    page = (DOCS / "configuration.md").read_text()
+    text = (FIRST / "rlm.toml").read_text()
+    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text.partition("\n[types.")[0], flags=re.MULTILINE))
+    sections = (*SECTIONS.values(), TypeSettings, EndpointSettings, BudgetSettings)
 
-    assert {key for key in keys if f"| `{key}` |" not in text} == set()
+    assert re.findall(r"^## `\[(\w+)(?:\.NAME)?\]`$", page, re.MULTILINE) == [*SECTIONS, "types", "budgets"]
+    assert shown == {
+        name: {key: each.default for key, each in settings_of(SECTIONS[name]).items()} for name in SECTIONS
+    }
+    assert re.findall(r"^# Allowed: (.*)\.$", text, re.MULTILINE) == [
+        setting.allowed for section in SECTIONS.values() for setting in settings_of(section).values()
+    ]
+    assert sum(len(settings_of(section)) for section in sections) <= 40
 
 
 @each_page
@@ -226,18 +242,9 @@ def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():
     assert wrong == []
 
 
-@each(
-    ("page", "head"),
-    [
-        ("reliability.md", "| promise | how it is kept | test |\n|---|---|---|\n"),
-        ("security.md", "| what | test |\n|---|---|\n"),
-    ],
-)
-def test_every_promise_names_its_tests(page, head):
-    """Each row of what is promised or protected has at least one file that exists."""
-    table = (DOCS / page).read_text().partition(head)[2].partition("\n\n")[0]
-    rows = [re.findall(r"`(tests/[\w/]+\.py)`", row) for row in table.splitlines()]
+@each("name", ["reliability.md", "security.md"])
+def test_every_promise_names_its_tests(name):
+    """Each row of what is promised or protected has at least one."""
+    table = re.search(r"^\|.* test \|\n\|-.*\n((?:\|.*\n)+)", (DOCS / name).read_text(), re.MULTILINE)[1]
 
-    assert rows
-    assert all(rows)
-    assert {name for row in rows for name in row if not (ROOT / name).exists()} == set()
+    assert [row for row in table.splitlines() if "`tests/" not in row] == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from rlm.admin.words import planned
 from rlm.core.call import Expected
 from rlm.core.documents import Plan
 from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
 from rlm.core.item import Counts
+from rlm.plan import forecast
 from rlm.plan.causes import Look
 from rlm.plan.situation import Horizon, Situation, Underway, Workload
 from scheduler import conductor
@@ -17,44 +19,31 @@ KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("
 PLAN = Plan(workers=1, threads=5, forecast_seconds=1.0, lower_bound_seconds=1.0, binds="nothing binds")
 
 
-class Planned:
-    """A conductor; the input of each plan is noted."""
-
-    def __init__(self, monkeypatch):
-        self.told = []
-        monkeypatch.setattr(conductor, "plan_run", self.plan)
-        monkeypatch.setattr(conductor, "room_of", lambda _: None)
-        settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
-        store = SimpleNamespace(settings=settings, runs=SimpleNamespace(tally=lambda: {"begun:T": 6}))
-        run = SimpleNamespace(window_seconds=180.0, deadline=200.0, first_release_at=99.0)
-        drain = SimpleNamespace(left=0, takes=lambda _: 0, untaken=lambda _: {})
-        monkeypatch.setattr(conductor, "Drain", lambda *_: drain)
-        self.conductor = conductor.Conductor(SimpleNamespace(store=store, token=1), run)
-
-    def plan(self, _settings, workload, *_, **__):
-        self.told.append((dict(workload.backlog), dict(workload.begun)))
-        return PLAN
-
-    def look(self, counts, *, calls=0):
-        under_way = (Underway("T", "t", 0.5),) * calls
-        look = Look({"T": counts}, {"t": WindowState(30)}, 5, 100.0, types=[KIND], calls=under_way)
-        return self.conductor.forecast(look, self.conductor.plan_rest(look, 1))
-
-
 def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
     """An event in flight whose call is not known waits."""
-    planned = Planned(monkeypatch)
+    planned_for = []
+    monkeypatch.setattr(conductor, "plan_run", lambda _, workload, *_rest: planned_for.append(workload))
+    monkeypatch.setattr(conductor, "room_of", lambda _: None)
+    drain = SimpleNamespace(left=0, takes=lambda _: 0, untaken=lambda _: {})
+    monkeypatch.setattr(conductor, "Drain", lambda *_: drain)
+    settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
+    store = SimpleNamespace(settings=settings, runs=SimpleNamespace(tally=lambda: {"begun:T": 6}))
+    office, run = SimpleNamespace(store=store, token=1), SimpleNamespace(window_seconds=180.0)
+    counts, under_way = Counts(pending=9, inflight=3, backoff=2), (Underway("T", "t", 0.5),) * 2
 
-    planned.look(Counts(pending=9, inflight=3, backoff=2), calls=2)
+    look = Look({"T": counts}, {"t": WindowState(30)}, 5, 100.0, types=[KIND], calls=under_way)
+    conductor.Conductor(office, run).plan_rest(look, 1)
 
-    assert planned.told == [({"T": 12}, {"T": 6})]
+    assert [(workload.backlog, workload.begun) for workload in planned_for] == [({"T": 12}, {"T": 6})]
 
 
-def test_events_without_attempts_left_are_expected_to_be_left_over(monkeypatch):
+def test_events_without_attempts_left_are_expected_to_be_left_over():
     """The plan does not know of them: they wait for the next run."""
-    found = Planned(monkeypatch).look(Counts(pending=9, spent=4))
+    run = SimpleNamespace(deadline=200.0, first_release_at=None)
 
-    assert found.expected_leftover == 4
+    found = forecast(run, Look({"T": Counts(pending=9, spent=4)}, {}, 5, 100.0), PLAN, answered_us=0, beyond=0)
+
+    assert "4 left over" in planned(found)
     assert "4 events had all attempts" in found.binds
 
 

@@ -1,4 +1,4 @@
-"""The page of metrics, the board and the alerts name existing metrics, and Prometheus's own tool accepts them."""
+"""The board and the alerts name existing metrics, and each alert its section of docs/operations.md."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from pathlib import Path
 from rlm.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "metrics.md"
 FOLDER = ROOT / "docs" / "deployment"
 ALERTS = FOLDER / "alerts.yml"
 BOARD = json.loads((FOLDER / "dashboard.json").read_text())
 #: Labels that Prometheus adds.
 OF_PROMETHEUS = {"instance", "job", "le"}
-
-
-def documented():
-    """The rows of the page: name, kind, labels, unit, meaning."""
-    rows = re.findall(r"^\| `(rlm_\w+)` \| (\w+) \| (.+?) \| (.+?) \| (.+?) \| .+ \|$", PAGE.read_text(), re.MULTILINE)
-    return {
-        name: (kind, tuple(re.findall(r"`(\w+)`", labels)), unit, meaning) for name, kind, labels, unit, meaning in rows
-    }
 
 
 def expressions():
@@ -31,13 +22,6 @@ def expressions():
     filled = [query.replace("$__rate_interval", "1m") for query in targets]
     lines = re.findall(r"^ +expr: (?:\|\n((?: {10}.*\n)+)|(.+))", ALERTS.read_text(), re.MULTILINE)
     return [*filled, *("".join(parts).strip() for parts in lines)]
-
-
-def test_the_page_has_every_metric_and_no_other():
-    """With its kind, its labels and what it is, in the words that Prometheus shows as help."""
-    told = {name: (kind, labels, meaning) for name, (kind, labels, _, meaning) in documented().items()}
-
-    assert told == {one.name: (one.kind, one.labels, one.meaning) for one in METRICS}
 
 
 def test_every_metric_that_a_query_names_exists_with_its_labels():

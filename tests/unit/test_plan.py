@@ -8,6 +8,7 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import SECOND, Capacity, Horizon, Situation, Workload
+from tests.values import left_over
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -65,9 +66,8 @@ def test_what_the_limits_do_not_let_through_is_left_over():
     """Of 500 of each type 360 fit, 140 are left over, and no number of workers would change that."""
     plan = plan_of(of_each(500))
 
-    assert plan.expected_leftover == 700
-    assert not plan.fits
-    assert {part.expected_leftover for part in plan.by_type.values()} == {140}
+    assert (plan.fits, plan.fitting, left_over(plan)) == (False, 1800, 700)
+    assert set(map(left_over, plan.by_type.values())) == {140}
     assert plan.forecast_seconds == plan_of(of_each(360)).forecast_seconds
 
 
@@ -83,7 +83,7 @@ def test_the_cost_does_not_grow_with_the_backlog():
     starts = [len(course_of(of_each(number), TYPES, lanes=100).starts) for number in (10**4, 10**9)]
 
     assert starts[0] == starts[1]
-    assert plan_of(of_each(10**9)).expected_leftover == 5 * 10**9 - 1800
+    assert left_over(plan_of(of_each(10**9))) == 5 * 10**9 - 1800
 
 
 #: On two lanes the short calls of the second type, which has only one endpoint with few slots, wait for the long first.

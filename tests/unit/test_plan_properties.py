@@ -11,7 +11,7 @@ from rlm.core.call import Expected
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, WindowState
 from rlm.plan import best_course, compute_plan
 from rlm.plan.situation import SECOND, Capacity, Horizon, Situation, Workload
-from tests.values import replace
+from tests.values import left_over, replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
 EIGHTHS = st.integers(min_value=0, max_value=48).map(lambda number: number / 8)
@@ -110,9 +110,9 @@ def test_a_plan_accounts_for_every_event(case):
     plan = case.plan()
 
     released = sum(release.events for release in plan.releases)
-    assert released + plan.expected_leftover == sum(case.backlog.values())
+    assert released == plan.fitting == sum(case.backlog.values()) - left_over(plan)
     assert {name: part.events for name, part in plan.by_type.items()} == case.backlog
-    assert sum(part.expected_leftover for part in plan.by_type.values()) == plan.expected_leftover
+    assert sum(map(left_over, plan.by_type.values())) == left_over(plan)
     assert max(part.forecast_seconds for part in plan.by_type.values()) == plan.forecast_seconds <= case.deadline
 
 
@@ -122,7 +122,7 @@ def test_the_workers_chosen_lose_nothing(case):
     """They leave over no more than the most would, nor end later than those or the target."""
     plan, most = case.plan(), case.course(case.max_workers * case.threads)
 
-    assert plan.expected_leftover == most.leftover
+    assert left_over(plan) == most.leftover
     end = plan.first_call_seconds + plan.forecast_seconds
     assert end <= max(case.deadline * 0.75, most.forecast / SECOND, plan.first_call_seconds + plan.lower_bound_seconds)
 
@@ -132,7 +132,7 @@ def test_the_workers_chosen_lose_nothing(case):
 def test_no_schedule_beats_the_lower_bound(case, shuffled, lanes):
     """The forecast, and that of any other order of types and endpoints for the same events, is above the bound."""
     plan = case.plan()
-    fitting = {name: part.events - part.expected_leftover for name, part in plan.by_type.items()}
+    fitting = {name: part.events - left_over(part) for name, part in plan.by_type.items()}
     types = [
         replace(kind, endpoints=tuple(shuffled.sample(kind.endpoints, len(kind.endpoints)))) for kind in case.types
     ]

@@ -2,7 +2,7 @@
 local P, call, time = prefix, redis.call, redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- As text, because `..` would lose digits; as an argument or in a reply a number keeps them.
-local function us(microseconds) return string.format('%.0f', microseconds) end
+local function us(microseconds) return string.format('%d', microseconds) end
 local function number(text) return tonumber(text or nil) or 0 end
 -- A change of the live system; before: the old value, or nil.
 local function record_change(before, record)

@@ -7,7 +7,7 @@ local taken, apart = 0, 0
 for _, value in ipairs(try('HVALS', P .. 'held:' .. worker)) do
   local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
   local record = id and claimed(id)
-  if record and record.claims == claims and string.match(record.owner or '', '^%S+') == worker then
+  if record and record.claims == claims and string.match(record.lane, '^%S+') == worker then
     revoke(id, 'nobody knows: its worker died')
     taken = taken + 1
     local left = poison == 0 and FAR or poison - call('HINCRBY', event_key(id), 'deaths', 1)

@@ -26,8 +26,8 @@ local function make_ready(id, behind)
   index(kind)
 end
 -- A call remains in the log, if it may have been sent, in the counts of its endpoint, and in the trail of its event, which keeps the
--- newest 50. made: as it is settled; record: of the event, with taken_at and trail; fields: what else the event gets.
-local function note_call(run_id, made, record, fields)
+-- newest 50. made: as it is settled; record: of the event, with taken_at and trail; tried: empty if no attempt is spent.
+local function note_call(run_id, made, record, tried)
   local id, endpoint, finish, calls = made.event_id, made.endpoint, made.finish, number(record.trail) + 1
   if made.sent then
     local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
@@ -37,7 +37,7 @@ local function note_call(run_id, made, record, fields)
   end
   count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)
   if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
-  call('HSET', event_key(id), 'last', endpoint, 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack(fields))
+  call('HSET', event_key(id), 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack{tried and 'tried', tried})
 end
 -- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
 local function retire(id, letter)
@@ -45,28 +45,29 @@ local function retire(id, letter)
   if letter then call('LPUSH', failed, letter) end
   count(state .. ':' .. kind_of(id))
   if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
-  call('HSET', event, 'state', state, 'letter', letter and redis.sha1hex(letter) or '')
+  call('HSET', event, 'state', state, unpack{letter and 'letter', letter and redis.sha1hex(letter)})
   call('PEXPIRE', event, dedupe_ms)
 end
--- What the event of a claim has; nil if it is no event.
+-- The claim of an event, with what a settlement needs of it; nil if no lane has it.
 local function claimed(id)
-  local names = {'owner', 'claims', 'endpoint', 'stamp', 'attempt', 'trail', 'taken_at'}
-  local values, record = redis.pcall('HMGET', event_key(id), unpack(names)), {}
-  if values.err then return end
-  for place, name in ipairs(names) do record[name] = values[place] or nil end
-  return record
+  local values = redis.pcall('HMGET', event_key(id), 'claims', 'owner', 'trail', 'taken_at')
+  local lane, stamp, endpoint = string.match(values[2] or '', '^(%S+ %d+) (%d+) (.*)$')
+  return lane and {claims = values[1], lane = lane, stamp = stamp, endpoint = endpoint, trail = values[3], taken_at = values[4]}
 end
+-- What is known of an event's attempts: how many in all runs, in how many runs all of them, how many in the run named, where the last.
+local function attempts(tried) return string.match(tried or '0 0 0 - ', '^(%d+) (%d+) (%d+) (%S+) (.*)$') end
 -- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
 local function revoke(id, text, kind)
   local record = claimed(id)
   call('ZREM', P .. 'due', id)
-  if not (record and record.owner and record.endpoint and record.claims) then return end
-  local run_id, attempt, endpoint = call('HGET', P .. 'run', 'run_id') or '', number(record.attempt) + 1, record.endpoint
+  if not record then return end
+  local run_id, endpoint = call('HGET', P .. 'run', 'run_id') or '', record.endpoint
+  local attempt, runs, tries, tried_in = attempts(call('HGET', event_key(id), 'tried'))
   stamp_call(endpoint, id .. ' ' .. record.claims, now)
   refresh(endpoint)
-  local entry = cjson.encode{run_id, attempt, endpoint, 'unknown', text, cjson.null, string.match(record.owner, '^[^: ]*')}
+  local entry = cjson.encode{run_id, attempt + 1, endpoint, 'unknown', text, cjson.null, string.match(record.lane, '^[^: ]*')}
   note_call(run_id, {event_id = id, number = number(record.claims), endpoint = endpoint, stamp = number(record.stamp), sent = true,
-    finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, {'attempt', attempt})
+    finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, table.concat({attempt + 1, runs, tries, tried_in, endpoint}, ' '))
 end
 local function put_back(member, text, kind)
   local later = string.match(member, '^later (.*)')

@@ -4,16 +4,15 @@
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
-local run_id, revision, state, deadline, most, guard_us, draining, cancelled, shares, barred, first_release_at, ended_us = unpack(
-  call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining', 'cancelled', 'shares',
-  'barred', 'first_release_at', 'ended_us'), 1, 12)
+local run_id, revision, state, deadline, most, guard_us, cancelled, shares, barred, first_release_at = unpack(call('HMGET',
+  P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'cancelled', 'shares', 'barred', 'first_release_at'), 1, 10)
 deadline, running = tonumber(deadline or nil), state == 'running'  -- as `index` asks
 local answer, gave_back = {now = now}, nil
 
 -- Nothing is owned unless the run is running, so a call that is told late changes no more than its windows.
 local function owned(id, number_of_claim)
   local record = running and claimed(id)
-  return record and record.owner == me and tonumber(record.claims) == number_of_claim and record or nil
+  return record and record.lane == me and tonumber(record.claims) == number_of_claim and record or nil
 end
 
 -- An answer ends a breaker's rest only if its call was stamped after that rest began, and a failure stamped before it does not
@@ -58,7 +57,7 @@ local function judge(made)
 end
 
 local function settle(made)
-  local id, endpoint, to, fields = made.event_id, made.endpoint, made.to, made.fields or {}
+  local id, endpoint, to, tried = made.event_id, made.endpoint, made.to, made.tried
   local name = id .. ' ' .. us(made.number)
   if made.counts_us then
     stamp_call(endpoint, name, now - made.counts_us)
@@ -74,9 +73,9 @@ local function settle(made)
   end
   if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
     answer.elsewhere = 1
-    to, fields = 'backoff', {}
+    to, tried = 'backoff', nil
   end
-  if made.finish then note_call(run_id, made, record, fields) end
+  if made.finish then note_call(run_id, made, record, tried) end
   call('ZREM', P .. 'due', id)
   if to == 'completed' or to == 'failed' then
     retire(id, made.letter)
@@ -97,13 +96,13 @@ local function done(name, value)  -- no call this time
   return {cmsgpack.pack(answer)}
 end
 local function look(id)
-  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last', 'claims')
+  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried')
 end
 local function give(id, claims, endpoint, stamp, record)
-  local terms = terms_of(endpoint, kind_of(id)) or {'', 0, 0}
+  local terms, attempt, runs, tries, tried_in = terms_of(endpoint, kind_of(id)) or {'', 0, 0}, attempts(record[4])
   answer.call = {event_id = id, number = claims, endpoint = endpoint, stamp = stamp, run_id = run_id, deadline_us = deadline,
-    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = number(record[3]),
-    tries = record[5] == run_id and number(record[4]) or 0, runs = number(record[6]), worker_id = ask.worker}
+    call_us = terms[2], need_us = terms[3], wallet_name = record[1] or '', attempt = number(attempt),
+    tries = tried_in == run_id and number(tries) or 0, runs = number(runs), worker_id = ask.worker}
   return {cmsgpack.pack(answer), record[2] or ''}
 end
 
@@ -130,7 +129,7 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   return done('nothing', 1)
 end
 if state == 'finishing' then  -- who was to close it may have died
-  if now > number(ended_us) + 1000000 then return done('close', run_id) end
+  if now > number(call('HGET', P .. 'run', 'ended_us')) + 1000000 then return done('close', run_id) end
   return done('wait', 1000000)
 end
 if not running then return done('over', 1) end
@@ -196,12 +195,13 @@ for _ = 1, 50 do
 end
 if not opens_next then
   if opens_at <= now then return done('wait', 1000) end
-  if not (draining or may_go_on(deadline, opens_at, due_at)) then return done('close', run_id) end
+  if not (may_go_on(deadline, opens_at, due_at) or call('HGET', P .. 'run', 'draining')) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
 
 local function avoids(record)  -- whether the event has just failed there
-  return record[7] == name and record[5] == run_id and number(record[4]) > 0
+  local _, _, tries, tried_in, last = attempts(record[4])
+  return last == name and tried_in == run_id and number(tries) > 0
 end
 local id, record = ready[1], look(ready[1])
 for _, other in ipairs(avoids(record) and call('ZRANGE', P .. 'ready:' .. kind, 1, 7) or {}) do
@@ -223,12 +223,12 @@ end
 if record.err then call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of, at = rule(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
-claims = us(math.max(now, number(record[8]) + 1))
+claims = us(math.max(now, number(record[3]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.timeout + SLACK) end  -- one probe at a time
 call('ZREM', P .. 'ready:' .. kind, id)
 call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
-call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
+call('HSET', event_key(id), 'claims', claims, 'owner', me .. ' ' .. at .. ' ' .. name)
 call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)
 if not first_release_at then call('HSET', P .. 'run', 'first_release_at', now / 1000000) end
 for _, what in ipairs(shares and {'begun', 'begun:' .. kind} or {}) do count(what) end
@@ -247,9 +247,9 @@ return give(id, claims, name, now, record)
 stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(endpoint)
 local record = claimed(event_id)
-local owned = record ~= nil and record.owner == worker .. ' ' .. lane and record.claims == claims
+local owned = record and record.lane == worker .. ' ' .. lane and record.claims == claims or false
 if owned then  -- its time-out counts from now, and so does its lease
-  call('HSET', event_key(event_id), 'stamp', now)
+  call('HSET', event_key(event_id), 'owner', record.lane .. ' ' .. us(now) .. ' ' .. endpoint)
   local of, deadline = rule(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
   if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(of.timeout, deadline), event_id) end
 end

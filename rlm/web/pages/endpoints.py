@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from rlm.admin import report
+from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, compliance, endpoint_list, exceeded, gap
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Circuit
@@ -17,7 +17,7 @@ from rlm.web.pages.page import Page, Query
 
 def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
     views, now = endpoint_list(store), report.now(store)
-    run = now if isinstance(now, RunStatus) else now.last_record
+    run = words.latest(now)
     endpoints = [view for view in views if view.kind == "endpoint"]
     number = Counter(view.health for view in views)
     states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
@@ -26,7 +26,7 @@ def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
             name: [view for view in endpoints if name in view.types]
             for name in dict.fromkeys(name for view in endpoints for name in view.types)
         },
-        "budgets": [view for view in views if view.kind == "budget"],
+        "budgets": [(view, counted(len(view.types), "type")) for view in views if view.kind == "budget"],
         "summary": f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured",
         "calls": {**run.by_endpoint, **run.by_budget} if run else {},
         "of_run": "in this run" if isinstance(now, RunStatus) else "in the last run",

@@ -78,10 +78,9 @@ def _forecast(run: RunStatus | Record, began: float | None, now: float, sent: in
     """Return the expected course of an open run from now on, up to all calls that are expected."""
     if isinstance(run, Record) or run.forecast is None or began is None:
         return []
-    expected = run.forecast
-    whole = sent + max(0, words.counts_in_all(run).waiting - expected.expected_leftover)
-    course = expected.course or [(expected.forecast_seconds, whole)]
-    short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
+    # What is done or in flight, or was begun since the forecast, its course does not count.
+    to_come, course = words.counts_in_all(run).waiting, run.forecast.course
+    short = sent + min(to_come, run.forecast.fitting) - run.forecast.fitting
     ahead = [(began + at, max(sent, number + short)) for at, number in course if began + at > now]
     return [(now, sent), *ahead] if ahead else []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped, letters_of
 from rlm.admin.report import course, runs_page
-from rlm.core.documents import Now, Record, RunStatus
+from rlm.core.documents import Record, RunStatus
 from rlm.ledger.store import Store
 from rlm.web.pages.events import ON_A_PAGE
 from rlm.web.pages.page import Page, Query
@@ -17,39 +17,16 @@ from rlm.web.pages.plots import run_plot
 
 def _now(store: Store, _question: Query) -> Mapping[str, object]:
     now = report.now(store)
-    shown = now if isinstance(now, RunStatus) else now.last_record
+    shown = words.latest(now)
     return {
         "now": now,
         "is_open": isinstance(now, RunStatus),
         "shown": shown,
         "plot": run_plot(shown, course(store, shown)) if shown else None,
-        "figures": [(word, f"{number:,}", kind if number else "") for word, number, kind in _figures(now)],
         "place": report.installation(store),
         "groups": grouped(letters_of(store)),
         "runs": runs_page(store, 6).records,
     }
-
-
-def _figures(now: Now) -> Iterator[tuple[str, int, str]]:
-    """Yield the figures of an open run, or of the time between two: words, number, and class if it is not 0."""
-    if not isinstance(now, RunStatus):
-        yield "items waiting", now.waiting.events + now.waiting.staged, ""
-        yield "left over", now.waiting.leftover, "warn"
-        yield "dead letters", now.waiting.failed, "bad"
-        yield "workers alive", now.workers, ""
-        return
-    counts, halted = words.counts_in_all(now), words.halted(now)
-    yield f"done of {counts.total:,}", counts.completed, ""
-    yield "under way", counts.under_way, ""
-    yield "waiting", max(0, counts.waiting), "warn" if halted else ""
-    if now.to_take:
-        yield "items still to take", now.to_take, ""
-    yield "failed", counts.failed, "bad"
-    yield "carried in", now.counts.carried_over, ""
-    if now.forecast is not None and not halted:  # otherwise nobody knows
-        yield "expected to be left over", now.forecast.expected_leftover, "warn"
-    yield "calls a minute", round(words.calls_a_minute(now)), ""
-    yield f"workers ready of {now.workers.wanted:,}", now.workers.ready, ""
 
 
 def _runs(store: Store, question: Query) -> Mapping[str, object]:
@@ -89,7 +66,7 @@ def _decisions(run: RunStatus | Record) -> list[tuple[str, list[str]]]:
             ("calls", words.call_troubles(run)),
         ]
     else:
-        wrong, causes = words.troubles(run), len(run.why)
+        wrong, causes = words.troubles(run), len(words.causes(run))
         decided += [("used", [words.used(run)]), ("why", [run.failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
     return [(name, said) for name, sentences in decided if (said := [*filter(None, sentences)])]
 
