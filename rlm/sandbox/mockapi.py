@@ -146,7 +146,7 @@ class Streams(NamedTuple):
     def heard_at(self) -> float:
         """Return when the last data came to this machine, which may be too busy to read it at once; never too early."""
         info = self.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
-        (milliseconds,) = struct.unpack_from("I", info, 52)  # `tcpi_last_data_recv`, in ticks of up to 10 ms
+        milliseconds: int = struct.unpack_from("I", info, 52)[0]  # `tcpi_last_data_recv`, in ticks of up to 10 ms
         return system_clock.monotonic() - max(0, milliseconds - 10) / 1000
 
 
