@@ -99,17 +99,14 @@ class Gate:
 
 
 class Lanes:
-    """The lanes of one worker process, and what they share; `carry` is called by one thread per lane."""
+    """The lanes of one worker process, and what they share; each message of `actors/dispatch.py` calls `carry`."""
 
     def __init__(
         self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
     ) -> None:
         """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
-        self.connections = connections
-        kinds = store.settings.event_types
-        #: What types share may differ in headers, time-out and success.
-        self.endpoints = {(kind.name, each.name): each for kind in kinds for each in kind.endpoints}
+        self.caller = Caller(store, connections)
         self.worker_id = worker_id
         self.gate = Gate()
         #: Why it takes no calls although it lives, in a few words.
@@ -158,15 +155,13 @@ class Lane:
         self._number = number
         #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
-        self._revision = lanes.store.settings.revision
-        self._caller = Caller(lanes.store, lanes.connections, lanes.endpoints, number)
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
         claim = self._queue()
         while claim is not None:
             # A call that comes after the flag is given back.
-            settlement = unsent(claim) if self._gate.stopped else self._caller.make(claim, self.asked_at)
+            settlement = unsent(claim) if self._gate.stopped else self._lanes.caller.make(claim, self.asked_at)
             if settlement.finish is None:
                 self._gate.sleep(GIVEN_BACK_SECONDS)
             claim = self._turn(settlement, nothing=self._gate.is_shut) or self._queue()
@@ -216,7 +211,7 @@ class Lane:
             lane=self._number,
             n=self._asks,
             host=host_of(self._lanes.worker_id),
-            revision=self._revision,
+            revision=self._lanes.store.settings.revision,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
