@@ -260,7 +260,7 @@ from rlm.ledger.store import Store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with Store(settings, keeps_server=True) as store:
-    lanes = Lanes(store, Connections(), "w1")
+    lanes = Lanes(store, Connections(), "w1", print)
     lane = threading.Thread(target=lanes.carry)
     lane.start()
     time.sleep(1.5)
