@@ -101,9 +101,7 @@ class Gate:
 class Lanes:
     """The lanes of one worker process, and what they share; each message of `actors/dispatch.py` calls `carry`."""
 
-    def __init__(
-        self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
-    ) -> None:
+    def __init__(self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object]) -> None:
         """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
         self.caller = Caller(store, connections)
