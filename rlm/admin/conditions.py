@@ -229,11 +229,20 @@ class Scene(msgspec.Struct, frozen=True):
     store: Store
     there: Present
     unfit: tuple[Flaw, ...]
-    run: Run | None
-    now_us: int
     standings: Mapping[str, EndpointView]
     books: Books
     records: tuple[Record, ...]
+    begun: Mapping[str, float]  #: since when conditions last
+
+    @property
+    def run(self) -> Run | None:
+        """The open run."""
+        return self.there.run
+
+    @property
+    def now_us(self) -> int:
+        """The time of Redis, microseconds."""
+        return self.there.now_us
 
     @property
     def last(self) -> Record | None:
@@ -255,10 +264,9 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
             store.notes.note({}, ())
         except StoreRefusingError as error:
             unfit = (*unfit, Flaw("writes", error.what, error.remedy))
-    run, now_us = store.runs.current_at()
-    records = tuple(store.runs.recent(GROWING_RUNS))
-    whole = whole or run is not None or now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS
-    return Scene(store, there, unfit, run, now_us, standing(store) if whole else {}, books(store), records)
+    whole = whole or bool(there.run) or there.now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS
+    standings, records = standing(store, there) if whole else {}, tuple(store.runs.recent(GROWING_RUNS))
+    return Scene(store, there, unfit, standings, books(store), records, store.notes.begun())
 
 
 def conditions(store: Store, scene: Scene | None = None, *, whole: bool = True) -> tuple[Condition, ...]:
@@ -289,12 +297,11 @@ def examined(
             refuses = any(finding.name == "writes" for finding in scene.unfit)  # then nobody can announce itself
             spared = {*(ANNOUNCED if refuses else ()), *(() if whole else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
-            begun = store.notes.begun()
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", why=error.what)]}
     except StoreError as error:
         return {"redis": [_away(error)]}
-    return {name: [_since(each, begun) for each in of_check] for name, of_check in found.items()}
+    return {name: [_since(each, scene.begun) for each in of_check] for name, of_check in found.items()}
 
 
 def _away(error: StoreError) -> Condition:
@@ -385,7 +392,7 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         if least <= scene.store.settings.run.leaving_seconds and abs(ahead) <= CLOCK_SECONDS:
             return
     if least > scene.store.settings.run.leaving_seconds:
-        yield _condition("redis_slow", host, took=span(least))
+        yield _condition("redis_slow", host, took=f"{1000 * least:.0f} ms")
     if abs(ahead) > CLOCK_SECONDS:
         yield _condition("clock_apart", host, seconds=span(abs(ahead)))
 
@@ -418,8 +425,9 @@ def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
 
 def revision_in_force(store: Store, there: Present | None = None) -> str:
     """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
-    if run := store.runs.current():
-        return run.revision
+    there = there or present(store)
+    if there.run:
+        return there.run.revision
     leads = leader(store, there)
     return leads.revision if leads else store.settings.revision
 
@@ -566,7 +574,7 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
         most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
         if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * most:
             yield _condition("endpoint_slow", name, took=span(took), most=span(most))
-    tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
+    tally = troubles_of(scene.books.tally, endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
             yield _condition("answers_html", trouble.endpoint, number=counted(trouble.calls, "call"))
@@ -615,7 +623,7 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
 
 def _run(scene: Scene) -> Iterator[Condition]:
     """Find out whether the open run stands still, and what went wrong in the last one."""
-    if scene.run:
+    if scene.run and not scene.unfit:  # which is why it stands still
         yield from _standing_still(scene, scene.run)
     last = scene.last
     if last is None:

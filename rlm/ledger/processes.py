@@ -170,17 +170,10 @@ class Processes(Part):
         """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
         self._ask("HINCRBY", self._keys.processes, "restarts", 1)
 
+    @translated()
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
-        return self._number("restarts")
-
-    def wanted(self) -> int:
-        """Return how many workers the conductor wants, over all hosts."""
-        return self._number("wanted")
-
-    @translated()
-    def _number(self, field: str) -> int:
-        return reading(whole, self._ask("HGET", self._keys.processes, field), self._keys.processes, 0)
+        return reading(whole, self._ask("HGET", self._keys.processes, "restarts"), self._keys.processes, 0)
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""

@@ -161,7 +161,7 @@ def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
 def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
     workers = scene.there.living(Role.WORKER)
     states = Counter(worker.state for worker in workers)
-    yield "rlm_workers_wanted", store.processes.wanted()
+    yield "rlm_workers_wanted", scene.there.wanted
     for state in WorkerState:
         yield "rlm_workers", states[state], state
     yield "rlm_lanes", sum(worker.threads for worker in workers)

@@ -213,7 +213,7 @@ def test_without_redis_that_alone_is_known(led, monkeypatch):
     def fails():
         raise StoreUnreachableError("Redis cannot be reached", "start it")
 
-    monkeypatch.setattr(led.runs, "current_at", fails)
+    monkeypatch.setattr(led.ledger, "types", fails)
 
     (condition,) = conditions(led)
     assert (condition.code, condition.remedy) == ("redis_away", "start it")
