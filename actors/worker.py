@@ -19,7 +19,8 @@ from dramatiq.brokers.stub import StubBroker
 from msgspec.structs import replace
 from setproctitle import setproctitle
 
-from actors.dispatch import make_dispatch, make_record
+from actors.dispatch import make_dispatch
+from actors.record import make_record
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -17,8 +18,8 @@ from msgspec.structs import replace
 from rlm.admin.endpoints import FAILING_WITH, HELD_SECONDS, LONGER_PERIOD, RECOVERING, standing
 from rlm.admin.text import span
 from rlm.core.call import CallEnd
-from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
+from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.documents import WEB_PAGE, CallCounts, Condition, EndpointView, Record
 from rlm.core.endpoint import FAILING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
@@ -34,7 +35,8 @@ from rlm.settings import Settings, differing
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS: Final = 5.0
-#: A run that completes nothing for so many seconds stands still, if events wait and slots are free.
+#: A run that completes nothing for so many seconds stands still, if events wait and slots are free; if calls hold all
+#: lanes, also for a third of its window.
 STILL_SECONDS: Final = 30.0
 #: Seconds within which a living scheduler takes a free lease; it looks four times a second.
 TAKEOVER_SECONDS: Final = 2.0
@@ -64,6 +66,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "redis_away": Kind("error", "Redis does not answer, or refuses", "{why}", "{fix}", stops=True),
     "redis_unfit": Kind(
         "error", "Redis takes no writes, or could lose events", "Redis is not fit: {why}", "{fix}", stops=True,
+    ),
+    "redis_crowded": Kind(
+        "error", "Redis takes no more clients", "Redis has as many clients as it takes: what connects now is refused",
+        "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
     ),
     "redis_slow": Kind(
         "warning", "Redis answers so late that slots cannot be used",
@@ -129,16 +135,22 @@ KINDS: Final[Mapping[str, Kind]] = {
         "warning", "an endpoint refuses calls, and rests as it asked",
         "{subject} refuses calls (HTTP 429 or 503) and rests for {left}",
         "if `rlm compliance` says that RLM kept its limit, {limit}, the API allows less, or others call it: `rlm "
-        "endpoint limit {subject} RATE`",
+        "endpoint limit {subject} RATE`; `rlm endpoint resume {subject}` ends the rest",
     ),
     "endpoint_paused": Kind(
         "info", "an operator paused an endpoint or a budget",
         "{subject} is paused {until}{by}",
         "`rlm endpoint resume {subject}`",
     ),
+    "endpoint_rejects": Kind(
+        "warning", "an endpoint rejects every call, and each becomes a dead letter",
+        "{subject} rejected all {number} of the last run that called it: {why}, {address}",
+        "`rlm failed list --endpoint {subject}` has the answers: correct its `url`, the API or what is pushed, then "
+        "`rlm failed retry --endpoint {subject}`",
+    ),
     "endpoint_slow": Kind(
         "warning", "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run in {took}, of the {most} that it may take",
+        "{subject} answered 19 of 20 calls of the last run that called it in {took}, of the {most} that it may take",
         "raise its `timeout_seconds`, or have the API look at it",
     ),
     "endpoint_full": Kind(
@@ -154,7 +166,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no_endpoint": Kind(
         "error", "no endpoint of a type works, and its events wait",
         "no endpoint of {subject} works, and {waiting} wait: {why}, {address}",
-        "{fix}; the first good answer ends it, and `rlm endpoint resume NAME` calls one at once",
+        "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` calls one at once",
     ),
     "run_stuck": Kind(
         "error", "a run completes nothing, or is not closed", "run {run} {why}", "{fix}", stops=True,
@@ -165,10 +177,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "its events are in the next run, which `rlm start` starts at once; `rlm result {run}` shows it",
     ),
     "leftovers": Kind(
-        "warning", "the last run left events over: slots or lanes lacked, or calls failed",
-        "run {run}: {why}",
-        "`rlm plan` says what binds: a limit (`rlm endpoint limit`, another endpoint), or `workers.max`; `rlm "
-        "result {run}` names the answers of calls that failed",
+        "warning", "the last run left events over: slots or lanes lacked, or calls failed", "run {run}: {why}", "{fix}",
     ),
     "limit_exceeded": Kind(
         "error", "the last run made more calls in a period than a limit allows",
@@ -202,6 +211,8 @@ FIXES: Final[Mapping[str, str]] = {
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
     "not reachable": "look at the route and the firewall to {address}",
+    "worker lost": "see the log of `rlm supervisor` for how its workers ended",
+    "cut by the deadline": "have the API look at {address}, or lower its `timeout_seconds`",
     "no answer in time": "have the API look at {address}, or raise its `timeout_seconds`",
     "TLS certificate expired": "renew the certificate of {address}",
     "TLS certificate refused": "see whether the certificate of {address} is for that name and of a trusted CA",
@@ -232,17 +243,7 @@ class Scene(msgspec.Struct, frozen=True):
     standings: Mapping[str, EndpointView]
     books: Books
     records: tuple[Record, ...]
-    begun: Mapping[str, float]  #: since when conditions last
-
-    @property
-    def run(self) -> Run | None:
-        """The open run."""
-        return self.there.run
-
-    @property
-    def now_us(self) -> int:
-        """The time of Redis, microseconds."""
-        return self.there.now_us
+    begun: Mapping[str, float]  #: since when what was said lasts
 
     @property
     def last(self) -> Record | None:
@@ -253,7 +254,7 @@ class Scene(msgspec.Struct, frozen=True):
 def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
     """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError.
 
-    Between runs no call changes an endpoint, so unless the look is to be `whole` none is read, except after a doubt.
+    Some time after a run or a doubt no endpoint changes, so unless the look is to be `whole` none is read.
     """
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
@@ -264,9 +265,11 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
             store.notes.note({}, ())
         except StoreRefusingError as error:
             unfit = (*unfit, Flaw("writes", error.what, error.remedy))
-    whole = whole or bool(there.run) or there.now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS
-    standings, records = standing(store, there) if whole else {}, tuple(store.runs.recent(GROWING_RUNS))
-    return Scene(store, there, unfit, standings, books(store), records, store.notes.begun())
+    run, now_us = there.run, there.now_us
+    records = tuple(store.runs.recent(GROWING_RUNS))
+    until = max(there.lease.doubted_at + HELD_SECONDS, *(timestamp(each.finished_at) + 15 for each in records), 0.0)
+    standings = standing(store, there) if whole or run or now_us / MICROSECONDS < until else {}
+    return Scene(store, there, unfit, run, now_us, standings, books(store), records, store.notes.begun())
 
 
 def conditions(store: Store, scene: Scene | None = None, *, whole: bool = True) -> tuple[Condition, ...]:
@@ -360,7 +363,7 @@ def stops(condition: Condition) -> bool:
 
 def is_grave(condition: Condition) -> bool:
     """Return whether nothing would be delivered by a run."""
-    return stops(condition) or condition.code == "no_supervisor"
+    return stops(condition) or condition.code in {"no_supervisor", "redis_crowded"}
 
 
 def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
@@ -374,6 +377,8 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
+    if _takes_no_client(scene.store):
+        yield _condition("redis_crowded", "redis")
     held = [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]
     if held and held[0].circuit_reason != LONGER_PERIOD:
         _, _, why = (held[0].circuit_reason or "").partition(": ")
@@ -490,8 +495,6 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     elif most < wanted:
         why = f"the hosts take {most:,}"
         fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
-    elif _takes_no_client(store):
-        why, fix = "Redis has as many clients as it takes", "raise its `maxclients`; `redis-cli CLIENT LIST` shows them"
     code = "workers_missing" if ready else "no_worker"
     yield _condition(code, "workers", ready=len(ready), wanted=wanted, why=why, fix=fix)
 
@@ -561,23 +564,42 @@ def _file(process: Process) -> str:
 def _endpoints(scene: Scene) -> Iterator[Condition]:
     for name, entry in scene.standings.items():
         yield from _health(scene, name, entry)
-    types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
+    types, fails = scene.store.settings.event_types, {name: _fails(entry) for name, entry in scene.standings.items()}
+    shut = {name for name, entry in scene.standings.items() if fails[name] or entry.health == Circuit.PAUSED}
     waiting = {name: count.unsettled for name, count in scene.books.by_type.items()}
-    failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
-    down = [(kind.name, waiting[kind.name], kind.endpoints[0].name) for kind in failing if waiting.get(kind.name)]
+    failing = [kind for kind in types if shut.issuperset(each.name for each in kind.endpoints)]
+    named = [(kind.name, next((each.name for each in kind.endpoints if fails[each.name]), "")) for kind in failing]
+    down = [(name, waiting[name], end) for name, end in named if end and waiting.get(name)]
     if down and len(failing) == len(types):
         down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
     for subject, number, name in down:
-        yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **_failure(scene, name))
-    last = scene.last
-    for name, calls in last.by_endpoint.items() if last else ():
-        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
-        if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=span(took), most=span(most))
-    tally = troubles_of(scene.books.tally, endpoints) if scene.run else last.troubles if last else ()
-    for trouble in tally:
-        if trouble.what == WEB_PAGE:
-            yield _condition("answers_html", trouble.endpoint, number=counted(trouble.calls, "call"))
+        facts = _failure(scene, name, _why(scene.standings[name]))
+        yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **facts)
+    yield from _answers(scene)
+
+
+def _answers(scene: Scene) -> Iterator[Condition]:
+    """Find out how endpoints answered in the run that called them last: before the next nobody knows that it is over.
+
+    Of an endpoint that something was said of, that run may be any of the last hundred.
+    """
+    store, most_letters = scene.store, scene.store.settings.alarm.failed
+    tally, said = scene.books.tally if scene.run else {}, {name.partition(" ")[2] for name in scene.begun}
+    for name, endpoint in store.settings.endpoints.items():
+        further = map(store.runs.record, store.runs.history(100) if name in said else ())
+        records = (each for each in chain(scene.records, further) if each and name in each.by_endpoint)
+        last = next((each for each in records if each.by_endpoint[name].calls), None)
+        calls, is_live = last.by_endpoint[name] if last else CallCounts(), f"delivered:{name}" in tally
+        if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * endpoint.timeout_seconds:
+            yield _condition("endpoint_slow", name, took=span(took), most=span(endpoint.timeout_seconds))
+        troubles = troubles_of(tally, {name: endpoint}) if is_live else last.troubles if last else ()
+        is_told = is_live or _fails(scene.standings.get(name)) or 0 < most_letters < scene.books.letters
+        for each in (each for each in troubles if each.endpoint == name):
+            facts = {"number": counted(each.calls, "call"), "why": each.what, "address": each.address}
+            if each.what == WEB_PAGE:
+                yield _condition("answers_html", name, **facts)
+            elif each.what.startswith(("HTTP 3", "HTTP 4")) and each.calls == calls.errors >= FAILING and not is_told:
+                yield _condition("endpoint_rejects", name, **facts)
 
 
 def _fails(entry: EndpointView | None) -> bool:
@@ -588,12 +610,18 @@ def _why(entry: EndpointView) -> str:
     return (entry.circuit_reason or "").removeprefix(FAILING_WITH)
 
 
-def _failure(scene: Scene, name: str) -> dict[str, str]:
+def _failure(scene: Scene, name: str, why: str) -> dict[str, str]:
     """Return the facts how an endpoint fails, where it is, and what to do about it."""
-    why, endpoint = _why(scene.standings[name]), scene.store.settings.endpoints.get(name)
+    endpoint = scene.store.settings.endpoints.get(name)
     address = address_of(endpoint.url) if endpoint else name
     fix = next(fix for begin, fix in FIXES.items() if why.startswith(begin))
-    return {"why": why or "no answer", "address": address, "fix": fix.format(address=address)}
+    return {"name": name, "why": why or "no answer", "address": address, "fix": fix.format(address=address)}
+
+
+def _is_used_up(scene: Scene, entry: EndpointView) -> bool:
+    """Return whether no slot of a limit comes back within a window."""
+    is_full = (entry.health == Circuit.FULL and not entry.free) or entry.circuit_reason == LONGER_PERIOD
+    return is_full and (entry.next_slot_seconds or 0.0) > scene.store.settings.run.window_seconds
 
 
 def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]:
@@ -601,7 +629,7 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
     if _fails(entry):
         waits = any(count.unsettled for kind, count in scene.books.by_type.items() if kind in entry.types)
         probe = "one event at a time" if waits else "the next event"
-        yield _condition("endpoint_failing", name, since=entry.since, probe=probe, **_failure(scene, name))
+        yield _condition("endpoint_failing", name, since=entry.since, probe=probe, **_failure(scene, name, _why(entry)))
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
@@ -609,11 +637,10 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
-    elif (entry.health == Circuit.FULL and not entry.free) or entry.circuit_reason == LONGER_PERIOD:
-        wait = entry.next_slot_seconds or 0.0
-        of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
-        if wait > scene.store.settings.run.window_seconds and not of_budget:
-            until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
+    elif _is_used_up(scene, entry):
+        wait = entry.next_slot_seconds
+        if not entry.budget or scene.standings[entry.budget].next_slot_seconds != wait:
+            until = isoformat(scene.now_us / MICROSECONDS + (wait or 0.0))[11:19]
             why = f"is held: {LONGER_PERIOD}" if entry.health == Circuit.HELD else f"has used up {entry.limit}"
             yield _condition("endpoint_full", name, why=why, until=until)
 
@@ -631,13 +658,15 @@ def _run(scene: Scene) -> Iterator[Condition]:
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)
     # What else leaves events over is a condition itself, or an order.
-    rested = {name for each in last.why if each.cause == "resting" for name in each.types}
-    binding = {"slots", "lanes", "retries"}
-    causes = [each.sentence for each in last.why if each.cause in binding and not rested.intersection(each.types)]
-    if last.state == State.PARTIAL and causes:
-        by_calls = {each.cause for each in last.why} & {"lanes", "retries"}
-        why = "; ".join(filter(None, [*causes, last.failures if by_calls else ""]))
-        yield _condition("leftovers", "last run", run=last.run_id, why=why)
+    others = {name for each in last.why if each.cause == "resting" for name in each.types}
+    others |= {name for entry in scene.standings.values() if _is_used_up(scene, entry) for name in entry.types}
+    why = [each for each in last.why if each.cause in {"slots", "lanes", "retries"} and {*each.types} - others]
+    if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
+        failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
+        fixes = [] if last.every_call_failed or causes == {"retries"} else [KINDS["backlog_grows"].remedy]
+        fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in failed[:1]]
+        words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
+        yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
@@ -662,16 +691,16 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         return
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
-    if silent > max(STILL_SECONDS, 2 * max(kind.processing_seconds for kind in stuck)):
+    is_held = run.waits is not None and "lanes" in {run.waits.last.get(kind.name) for kind in stuck}
+    least = min(STILL_SECONDS, run.window_seconds / 3) if is_held else STILL_SECONDS
+    if silent > max(least, *(2 * kind.processing_seconds for kind in scene.store.settings.event_types)):
         number = counted(sum(waiting[kind.name] for kind in stuck), "event")
         why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
         hosts = _hosts_of(scene.there.living(Role.WORKER))
         fix = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}"
-        if run.waits and "lanes" in {run.waits.last.get(kind.name) for kind in stuck}:
+        if is_held:
             why = f"has completed nothing for {span(silent)}: calls without an answer hold all lanes, and {number} wait"
-            fix = (
-                "`rlm status` shows which endpoints they call: lower its `timeout_seconds`, or have the API look at it"
-            )
+            fix = "`rlm status` names their endpoints: have the API look at it, or lower its `timeout_seconds`"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)
 
 

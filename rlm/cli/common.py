@@ -9,9 +9,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,19 +168,18 @@ def show(text: str = "") -> None:
         click.echo(safe_words(text))
 
 
-def table(columns: str, rows: Iterable[object]) -> None:
-    """Print a table, a row for each document, or list of cells.
+def table(headings: str, rows: Iterable[Sequence[object]]) -> None:
+    """Print a table. `headings` are separated by `|`; one that begins with # is over numbers.
 
-    `columns` are separated by `|`: a heading, and after `=` the attribute if it is not named alike; one that begins
-    with # is over numbers. None is a dash, a float a duration, a moment shown to the second; of a tuple the second part
-    is the cell's style. On a terminal that is too narrow cells are wrapped; not elsewhere, because programs read them.
+    None is a dash, a float a duration, a moment shown to the second; of a tuple the second part is the cell's style.
+    On a terminal that is too narrow cells are wrapped; not elsewhere, because programs read them.
     """
     if wants_json():
         return
     from rich.console import Console
     from rich.text import Text
 
-    from rlm.terminal.drawing import columns as grid_of
+    from rlm.terminal.drawing import columns
 
     def cell(value: Any) -> Text:
         value, style = value if isinstance(value, tuple) else (value, "")
@@ -189,11 +187,9 @@ def table(columns: str, rows: Iterable[object]) -> None:
         shown = re.sub(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", r"\1 \2", shown)
         return Text(one_line(shown, LONGEST_LINE), style, overflow="fold")
 
-    heads = [column.partition("=") for column in columns.split("|")]
-    grid = grid_of(*(head for head, *_ in heads))
-    fields = attrgetter(*(name or head.lstrip("#").replace(" ", "_") for head, _, name in heads))
+    grid = columns(*headings.split("|"))
     for row in rows:
-        grid.add_row(*map(cell, row if isinstance(row, list) else fields(row)))
+        grid.add_row(*map(cell, row))
     console = Console(width=None if sys.stdout.isatty() else 1_000_000, highlight=False)
     with console.capture() as captured:
         console.print(grid)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 import msgspec
+from msgspec.structs import astuple
 
 from rlm.admin.text import one_line
 from rlm.cli.common import (
@@ -77,8 +78,11 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     page = list_waiting(store, EventFilter(**options), number or (None if wants_json() else 20), after)
     print_json(page)
     if page.events:
-        waiting = "#waits for=waiting_seconds|#due in=due_in_seconds"
-        table(f"event=event_id|state|#priority|{waiting}|wallet=wallet_name", page.events)
+        rows = [
+            [each.event_id, each.state, each.priority, each.waiting_seconds, each.due_in_seconds, each.wallet_name]
+            for each in page.events
+        ]
+        table("event|state|#priority|#waits for|#due in|wallet", rows)
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
     elif not page.events:
@@ -127,8 +131,8 @@ def show_stats(store: Store) -> None:
 
     stats = queue_stats(store)
     print_json(stats)
-    show(f"{'; '.join(f'{number:,} {word}' for word, number, _ in lengths(stats))}\n")
-    table("type|#pending|#oldest", map(list, queue_rows(stats)))
+    show(f"{'; '.join(f'{word} {number:,}' for word, number, _ in lengths(stats))}\n")
+    table("type|#pending|#oldest", queue_rows(stats))
 
 
 @store_command(
@@ -245,14 +249,16 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     if grouped:
         groups = group(fitting)[:number]
         print_json(groups)
-        table("#letters|reason|endpoint|type|newest", groups)
+        table("#letters|reason|endpoint|type|newest", map(astuple, groups))
         return
     letters, total = list(islice(fitting, number)), store.letters.count()
     print_json([msgspec.Raw(raw) for raw in letters])
     if not letters:
         show(f"There are no dead letters{' that match' if total else ''}.")
         return
-    table("id|failed at|reason|event=event_id|detail", map(DeadLetter.read, letters))
+    shown = map(DeadLetter.read, letters)
+    rows = [[each.id, each.failed_at, each.reason, each.event_id, each.detail] for each in shown]
+    table("id|failed at|reason|event|detail", rows)
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
     show(f"\n{more}`rlm failed show ID` shows one; `retry` and `drop` deal with it.")
 
@@ -357,7 +363,11 @@ def _describe(view: EventView) -> None:
         show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
         show(f"\nThe last {len(view.attempts):,} of {counted(view.calls, 'call')}:")
-        table("#attempt|ended=at|endpoint|answer|#took=seconds|in words=text|host", view.attempts)
+        rows = [
+            [each.attempt, each.at, each.endpoint, each.answer, each.seconds, each.text, each.host]
+            for each in view.attempts
+        ]
+        table("#attempt|ended|endpoint|answer|#took|in words|host", rows)
     if view.endpoints:
         show()
         endpoint_table(view.endpoints)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import astuple
 
 from rlm.cli.common import (
     command,
@@ -134,7 +135,7 @@ def list_workers(store: Store) -> None:
         show("No worker is running; `rlm supervisor` starts them when a run needs them.")
     if places:
         show()
-        table("host|state|#capacity|#share|#workers|scheduler", places)
+        table("host|state|#capacity|#share|#workers|scheduler", map(astuple, places))
 
 
 @command("rlm web", params=[log_format_option], prints_data=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import astuple
 
 from rlm.admin.errors import InterruptedByHandError
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler, started
@@ -219,9 +220,10 @@ def list_runs(store: Store, number: int) -> None:
     if not entries:
         show(report.none_finished(store))
         return
-    counts = ("taken", "carried_over", "completed", "failed", "leftover")
-    columns = "|".join(f"#{name}=counts.{name}" for name in counts)
-    table(f"run=run_id|state|started=started_at|#took=duration_seconds|{columns}", entries)
+    rows = [
+        [each.run_id, each.state, each.started_at, each.duration_seconds, *astuple(each.counts)[:5]] for each in entries
+    ]
+    table("run|state|started|#took|#taken|#carried over|#completed|#failed|#leftover", rows)
 
 
 @store_command("rlm cancel", params=[_run_argument])

@@ -2,9 +2,6 @@
 
 Of the idle lanes of a process one asks, and the others queue behind it. It sleeps until the moment that the last turn
 named, or until it is woken: so nobody polls, and a slot that comes free is used within a millisecond.
-
-The slot comes with the claim. A call on a kept connection leaves at once. Without one the lane connects first, and then
-moves the stamp of the slot to now, in an owned step, before it sends: a limit is about when the server reads calls.
 """
 
 from __future__ import annotations
@@ -15,14 +12,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import FAILING, Endpoint
+from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.http import Answer, BrokenAnswerError, Connection, Connections, UnreachableError, render
-from rlm.delivery.outcome import Call, settlement_of, unsent
+from rlm.delivery.attempt import Caller, unsent
+from rlm.delivery.http import Connections
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -163,19 +158,18 @@ class Lane:
         self._number = number
         #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
-        self._settings = lanes.store.settings
+        self._revision = lanes.store.settings.revision
+        self._caller = Caller(lanes.store, lanes.connections, lanes.endpoints, number)
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
         claim = self._queue()
         while claim is not None:
             # A call that comes after the flag is given back.
-            settlement = unsent(claim) if self._gate.stopped else self.make(claim)
+            settlement = unsent(claim) if self._gate.stopped else self._caller.make(claim, self.asked_at)
             if settlement.finish is None:
                 self._gate.sleep(GIVEN_BACK_SECONDS)
             claim = self._turn(settlement, nothing=self._gate.is_shut) or self._queue()
-
-    # -- asking
 
     def _queue(self) -> Claim | None:
         """Return the next call, waiting as the lane that asks for all; None after the stop."""
@@ -222,7 +216,7 @@ class Lane:
             lane=self._number,
             n=self._asks,
             host=host_of(self._lanes.worker_id),
-            revision=self._settings.revision,
+            revision=self._revision,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -267,81 +261,3 @@ class Lane:
     def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:
         extra = {"action": action, "event_id": settlement.event_id, "endpoint": settlement.endpoint}
         log.info(message, *args, extra=extra | {"worker": self._lanes.worker_id, "lane": self._number})
-
-    # -- calling
-
-    def make(self, claim: Claim) -> Settlement:
-        """Make a call; return what becomes of it."""
-        crash_point("worker.claimed")
-        retry = self._settings.retry
-        try:
-            return settlement_of(self._call(claim), retry, self._clock.now())
-        except Exception:
-            extra = {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
-            log.exception("Event %s could not be handled", claim.event_id, extra=extra)
-            fault = BrokenAnswerError("RLM failed during the call; the log of its worker says how")
-            return settlement_of(Call(claim, end=fault, counts_us=0), retry, self._clock.now())
-
-    def _call(self, claim: Claim) -> Call:
-        """Connect, and send the request unless it is too late by then."""
-        endpoint, connections = self._lanes.endpoints[claim.type, claim.endpoint], self._lanes.connections
-        deadline = self._clock.reached_at(claim.deadline_us)
-        try:
-            # Kept connections may be about to fail like the one of the call that failed before.
-            seconds = min(deadline - system_clock.monotonic(), endpoint.timeout_seconds)
-            connection = connections.connect(endpoint.url, seconds, fresh=claim.tries > 0)
-        except UnreachableError as error:
-            return Call(claim, endpoint, error)
-        try:
-            crash_point("worker.connected")
-            leaves_from = self.asked_at if connection.kept else system_clock.monotonic()
-            slot = claim if connection.kept else self._restamped(claim)
-            begins_by = min(leaves_from + self._settings.run.leaving_seconds, deadline - claim.need_us / MICROSECONDS)
-            if slot is None or system_clock.monotonic() > begins_by:
-                return Call(claim)
-            return self._exchange(slot, leaves_from, endpoint, connection, deadline)
-        finally:
-            connections.put_back(connection)
-
-    def _restamped(self, claim: Claim) -> Claim | None:
-        """Let the slot count from now; return the claim, or None if it is no longer the lane's or Redis is away."""
-        try:
-            restamped = self._turns.restamp(claim, self._number)
-        except StoreError:
-            return None
-        return replace(claim, stamp=restamped.now) if restamped.owned else None
-
-    def _exchange(
-        self, claim: Claim, leaves_from: float, endpoint: Endpoint, connection: Connection, deadline: float
-    ) -> Call:
-        """Send the request, with a slot that was stamped at `leaves_from` or later, and read the answer.
-
-        The slot counts from the end of the call, when its connection was closed, if there was no answer, or if it left
-        late and Redis did not say so. Otherwise the API is assumed to have read a request one typical call time before
-        it answered: the fastest time would be safer, but would block the slots of most calls for longer although they
-        were read in time.
-        """
-        # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
-        sent_at, is_sent, is_late = system_clock.monotonic(), False, False
-        gives_up_at = min(deadline, sent_at + endpoint.timeout_seconds)
-        end: Answer | Exception
-        crash_point("worker.slot_taken")
-        try:
-            connection.send(render(endpoint, claim), gives_up_at)
-            sent_at, is_sent = system_clock.monotonic(), True
-            crash_point("worker.sent")
-            is_late = sent_at > leaves_from + self._settings.run.leaving_seconds
-            if is_late and (restamped := self._restamped(claim)):
-                claim, leaves_from, is_late = restamped, sent_at, False
-            end = connection.receive(gives_up_at)
-        except (OSError, ValueError, BrokenAnswerError) as error:
-            end = error
-        crash_point("worker.answered")
-        now, counts_us = system_clock.monotonic(), None
-        read_before = claim.call_us / MICROSECONDS + self._settings.run.guard_seconds
-        if is_late or isinstance(end, Exception):
-            counts_us = 0
-        elif now - read_before > leaves_from:
-            counts_us = round(read_before * MICROSECONDS)
-        is_cut = gives_up_at == deadline <= now
-        return Call(claim, endpoint, end, now - sent_at, is_sent=is_sent, counts_us=counts_us, cut=is_cut)

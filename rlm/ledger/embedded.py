@@ -117,6 +117,9 @@ class EmbeddedServer:
         """Start the server again if it has ended. One that lives but does not answer is left alone."""
         while not self._left.wait(LOOK_SECONDS):
             with suppress(StoreError, OSError):  # whoever needs it says that it cannot be reached
+                child = self._child
+                if child and child.poll() is None and not Path(f"/proc/{child.pid}/fd/0").stat().st_nlink:
+                    child.kill()  # its directory was removed; another user may have started the next there
                 if not running(self._directory):
                     self._ensure()
 
@@ -157,7 +160,6 @@ class EmbeddedServer:
             if not _take(lock.fileno(), fcntl.LOCK_EX):
                 return False
             if self._child is not None:
-                self._child.kill()  # unless it has ended, it is that of a directory that was removed
                 self._child.wait()
             self._child = subprocess.Popen(  # noqa: S603  # no part of it is from outside
                 command, stdin=lock, stdout=log, stderr=log, env={}, start_new_session=True

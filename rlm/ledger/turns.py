@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from rlm.core.call import CallEnd
 from rlm.core.item import type_of
 from rlm.ledger.connect import SERVER_ID
-from rlm.ledger.processes import host_of
 from rlm.ledger.scripts import Part, ScriptReply
 
 
@@ -39,13 +38,6 @@ class Claim(msgspec.Struct, frozen=True):
     def type(self) -> str:
         """The name of the event's type."""
         return type_of(self.event_id)
-
-    def entry(self, finish: CallEnd, text: str, seconds: float | None) -> str:
-        """Return the call for the event's trail: how it ended, in words, and its seconds if it was answered."""
-        text = text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
-        took, host = None if seconds is None else round(seconds, 3), host_of(self.worker_id)
-        call = self.run_id, self.attempt + 1, self.endpoint, finish, text, took, host
-        return msgspec.json.encode(call).decode()
 
     def tried(self, *, spends_run: bool = False) -> str:
         """Return what its event keeps of its attempts, with this one; `spends_run`: it is the last one in its run."""

@@ -200,11 +200,8 @@ def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
     yield from _figures(words.lengths(look))
     if run := look.run:
         yield "open run", Text(f"{span(run.seconds_left)} left; ").append_text(state_text(run.state))
-    for name, rate, noun in (
-        ("arriving", look.arriving_per_minute, "item"),
-        ("settled", look.settled_per_minute, "event"),
-    ):
-        yield name, Text("not known yet" if rate is None else f"{rate:,.0f} {noun}s/min")
+    for name, rate in (("items a minute", look.arriving_per_minute), ("settled a minute", look.settled_per_minute)):
+        yield name, Text("not known yet" if rate is None else f"{rate:,.0f}")
 
 
 def queue_line(look: QueueLook) -> str:

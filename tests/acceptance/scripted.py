@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 
 from rlm.core.endpoint import Endpoint, Limit
+from rlm.delivery.attempt import Call, outcome_of
 from rlm.delivery.http import BrokenAnswerError, render
-from rlm.delivery.outcome import Call, outcome_of
 from rlm.ledger.turns import Claim
 
 #: Seconds after which an expected event has not happened.

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from rlm.core.call import CallEnd
+from rlm.delivery.attempt import Outcome
 from rlm.delivery.http import Connections, UnreachableError
-from rlm.delivery.outcome import Outcome
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, exchange, once, request
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until

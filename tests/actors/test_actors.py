@@ -13,8 +13,9 @@ import dramatiq
 import pytest
 from dramatiq.brokers.redis import RedisBroker
 
-from actors import dispatch as actors
-from actors.dispatch import make_dispatch, make_record
+from actors import record as actor
+from actors.dispatch import make_dispatch
+from actors.record import make_record
 from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
@@ -34,7 +35,7 @@ def broker(valkey_only_url):
 def test_each_message_is_a_lane_and_a_run_is_recorded_while_all_carry(broker, monkeypatch):
     """So many messages, so many lanes at once, each for as long as it carries; with one thread more than lanes."""
     leave, under_way, store, closing = threading.Event(), [], mock.MagicMock(), mock.Mock()
-    monkeypatch.setattr(actors, "close_run", closing)
+    monkeypatch.setattr(actor, "close_run", closing)
 
     def carry():
         under_way.append(threading.get_ident())

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from actors import dispatch
+from actors import record
 from actors import worker as actors_worker
 from actors.worker import UNFIT, WorkerProcess
 from rlm.core.errors import StoreError
@@ -112,7 +112,7 @@ def test_an_idle_worker_costs_its_heartbeats(running):
 def test_a_lane_that_hears_that_a_run_is_over_has_it_closed(running, monkeypatch):
     """Though every lane is busy: the actor has a thread of its own."""
     close_run = mock.Mock(return_value=None)
-    monkeypatch.setattr(dispatch, "close_run", close_run)
+    monkeypatch.setattr(record, "close_run", close_run)
     running.start()
     running.lanes.close("run-1")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.delivery.outcome import Kind
+from rlm.delivery.attempt import Kind
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind

@@ -14,6 +14,7 @@ from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.delivery.attempt import trail_entry
 from rlm.ledger.processes import Role, host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -137,7 +138,8 @@ def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: 
     """Return what a lane tells of its claim; without a `finish` the call was not sent."""
     told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
     if finish:
-        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, "", None), **told}
+        entry = trail_entry(claim, finish, "", None)
+        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": entry, **told}
     return Settlement(event_id=claim.event_id, number=claim.number, **told)
 
 

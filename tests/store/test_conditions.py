@@ -134,17 +134,26 @@ def test_a_backlog_that_grows_over_three_windows_is_told(led):
     assert "1, 2, 3" in found(led)["backlog_grows", "leftovers"].sentence
 
 
-def test_what_the_calls_of_the_last_run_show_is_told_of_the_endpoint(led):
-    """A web page that may be a login page; answers that take nearly the whole time-out."""
-    slow = CallCounts(calls=20, completed=20, limit="30/minute", p95_ms=9_000.0)
-    page = CallTrouble(endpoint=steps.OVERFLOW, address="127.0.0.1:8090", what="web page", calls=7)
-    close_one(led, by_endpoint={steps.ENDPOINT: slow}, troubles=(page,))
+def test_what_the_calls_of_a_run_show_is_told_of_the_endpoint_until_another_run_calls_it(led):
+    """A web page that may be a login page; answers that take nearly the whole time-out; every call rejected."""
+    slow, calls = CallCounts(calls=20, completed=20, p95_ms=9_000.0), CallCounts(calls=7, completed=7, p95_ms=9.0)
+    third = led.settings.types[steps.TYPE].endpoints[2].name
+    shown = {steps.ENDPOINT: slow, steps.OVERFLOW: calls, third: CallCounts(calls=7, errors=7)}
+    troubles = [
+        CallTrouble(endpoint=name, address="127.0.0.1:8090", what=what, calls=7)
+        for name, what in ((steps.OVERFLOW, "web page"), (third, "HTTP 422"))
+    ]
+    close_one(led, by_endpoint=shown, troubles=tuple(troubles))
+    words = {"endpoint_slow": "9.0 s", "answers_html": "7 calls", "endpoint_rejects": "HTTP 422"}
+    assert {code for code, _ in found(led)} == {*words}
+    assert all(words[code] in each.sentence for (code, _), each in found(led).items())
 
-    shown = found(led)
-    assert "9.0 s" in shown["endpoint_slow", steps.ENDPOINT].sentence
-    assert "timeout_seconds" in shown["endpoint_slow", steps.ENDPOINT].remedy
-    assert "7 calls" in shown["answers_html", steps.OVERFLOW].sentence
-    assert "content_type" in shown["answers_html", steps.OVERFLOW].remedy
+    led.notes.note({f"{code} {subject}": 1.0 for code, subject in found(led)}, ())
+    for _ in range(4):
+        close_one(led)
+    assert {code for code, _ in found(led)} == {*words}
+    close_one(led, by_endpoint=dict.fromkeys(shown, calls))
+    assert found(led) == {}
 
 
 @each(("cause", "is_told"), [("slots", True), ("lanes", True), ("resting", False), ("workers", False), ("held", False)])
@@ -207,16 +216,6 @@ def test_a_redis_that_refuses_writes_is_unfit_and_no_process_is_missed_for_it(le
     finally:
         led.client.config_set("min-replicas-to-write", "0")
     assert codes == {"redis_unfit"}
-
-
-def test_without_redis_that_alone_is_known(led, monkeypatch):
-    def fails():
-        raise StoreUnreachableError("Redis cannot be reached", "start it")
-
-    monkeypatch.setattr(led.ledger, "types", fails)
-
-    (condition,) = conditions(led)
-    assert (condition.code, condition.remedy) == ("redis_away", "start it")
 
 
 def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):

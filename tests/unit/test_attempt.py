@@ -8,10 +8,10 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
-from rlm.delivery import lane
+from rlm.delivery import attempt
+from rlm.delivery.attempt import Caller, Kind
 from rlm.delivery.http import Answer
-from rlm.delivery.lane import Lane, Lanes
-from rlm.delivery.outcome import Kind
+from rlm.delivery.lane import Lanes
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
 from rlm.ledger.values import RedisClock
@@ -50,9 +50,8 @@ class Scene:
         )
         self.began = began
         store = SimpleNamespace(settings=settings, turns=self, clock=redis)
-        made = Lane(Lanes(store, self, "here:1:w"), 1)
-        made.asked_at = began - asked
-        return made.make(claim)
+        lanes = Lanes(store, self, "here:1:w")
+        return Caller(store, self, lanes.endpoints, 1).make(claim, began - asked)
 
     @staticmethod
     def us(moment):
@@ -92,7 +91,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch):
     clock = SetClock()
-    monkeypatch.setattr(lane, "system_clock", clock)
+    monkeypatch.setattr(attempt, "system_clock", clock)
     monkeypatch.setattr(values, "system_clock", clock)
     return Scene(clock)
 

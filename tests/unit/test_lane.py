@@ -78,13 +78,13 @@ class Scene:
         self.make = lambda _claim: None
         scene = self
 
-        def make(lane, claim):
+        def make(_caller, claim, asked_at):
             scene.made.append(claim.event_id)
-            scene.asked_at = lane.asked_at
+            scene.asked_at = asked_at
             made = Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True)
             return scene.make(claim) or made
 
-        monkeypatch.setattr(lane.Lane, "make", make)
+        monkeypatch.setattr(lane.Caller, "make", make)
         monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
         client, settings = SimpleNamespace(keeping_connection=nullcontext), load_settings(None, {})
         store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5), client=client, settings=settings)

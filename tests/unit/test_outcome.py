@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery.http import Answer, BrokenAnswerError
-from rlm.delivery.outcome import (
+from rlm.delivery.attempt import (
     MAX_RETRY_AFTER_SECONDS,
     Call,
     Outcome,
@@ -27,6 +26,7 @@ from rlm.delivery.outcome import (
     parse_retry_after,
     settlement_of,
 )
+from rlm.delivery.http import Answer, BrokenAnswerError
 from rlm.ledger.turns import Claim
 from rlm.settings.model import RetrySettings
 from tests.each import each

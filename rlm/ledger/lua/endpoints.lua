@@ -10,6 +10,16 @@ local function record_change(before, record)
   call('LPUSH', P .. 'changes', cjson.encode(record))
   call('LTRIM', P .. 'changes', 0, 999)
 end
+-- Like `call`, but for a key of another type the reply has `err`; without memory, say, the whole script fails.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+  return call(...)
+end
+local function event_key(id) return P .. 'event:' .. id end
+local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
+local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
+local function count(what, by) try('HINCRBY', P .. 'tally', what, by or 1) end
 -- The answer to a conductor that has lost its lease, or whose run is no longer open; who has no token conducts nothing.
 local FENCED = {err = 'FENCED by another conductor'}
 local function fenced(token) return token ~= '' and call('HGET', P .. 'lease', 'token') ~= token end
@@ -28,12 +38,6 @@ local function trust()
     trusted = {server = raw[1] or nil, epoch = epoch, doubted = number(raw[3]), parted = raw[4] or nil}
   end
   return trusted
-end
--- Like `call`, but for a key of another type the reply has `err`; without memory, say, the whole script fails.
-local function try(...)
-  local reply = redis.pcall(...)
-  if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
-  return call(...)
 end
 local function first(key)
   local entry = call('ZRANGE', key, 0, 0, 'WITHSCORES')

@@ -1,3 +1,38 @@
+-- An event waits in `ready:TYPE` from here on: scores and events; what else stood there was not RLM's.
+local function line_up(kind, ...)
+  local ready = P .. 'ready:' .. kind
+  if type(try('ZADD', ready, ...)) == 'table' then
+    call('DEL', ready)
+    call('ZADD', ready, ...)
+  end
+end
+-- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
+-- offset} of each; item_of(event): its item.
+local function enter(events, item_of)
+  local scored, new, arrivals = {}, 0, call('HINCRBY', P .. 'lease', 'sequence', 0)
+  for _, event in ipairs(events) do
+    local id, key = event[1], event_key(event[1])
+    local fields = redis.pcall('HLEN', key)
+    if type(fields) == 'table' then fields = call('DEL', key) - 1 end  -- no event, so this is no duplicate
+    if fields == 0 then
+      new = new + 1
+      local kind, score = kind_of(id), event[3] + arrivals + new
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', now / 1000000)
+      local scores = scored[kind] or {}
+      scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
+    end
+  end
+  for kind, scores in pairs(scored) do
+    local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
+    line_up(kind, unpack(scores))
+    count('taken:' .. kind, #scores / 2)
+    index(kind)
+    if was_empty and running then wake('ready') end
+  end
+  call('HINCRBY', P .. 'lease', 'sequence', new)
+  return new
+end
+
 --- stage_list(prefix, staging, events; token, run_id)
 -- Stages all that is on the audit list, once a run, unless something is staged.
 -- Atomic because items that are pushed meanwhile must be on one list or the other, and a late second conductor must not stage.

@@ -1,3 +1,73 @@
+-- Moves events between ready, due and settled: an event is in exactly one of them at any instant. The zset `due` has `ID` of
+-- an event in flight, by the end of its lease, and `later ID` of one that backs off, by its end.
+local function lease_end(timeout, deadline) return math.min(now + timeout, deadline) + SLACK end
+-- It waits again; behind: the others of its priority.
+local function make_ready(id, behind)
+  local event, kind = event_key(id), kind_of(id)
+  local score = number(redis.pcall('HGET', event, 'score'))
+  if behind then  -- its priority stays, its age becomes that of the newest arrival
+    score = math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('HINCRBY', P .. 'lease', 'sequence', 1)
+    redis.pcall('HSET', event, 'score', score)
+  end
+  redis.pcall('HDEL', event, 'owner')
+  line_up(kind, score, id)
+  index(kind)
+end
+-- A call remains in the log, if it may have been sent, in the counts of its endpoint, and in the trail of its event, which keeps the
+-- newest 50. made: as it is settled; record: of the event, with taken_at and trail; tried: empty if no attempt is spent.
+local function note_call(run_id, made, record, tried)
+  local id, endpoint, finish, calls = made.event_id, made.endpoint, made.finish, number(record.trail) + 1
+  if made.sent then
+    local age_ms = math.max(0, now / 1000 - 1000 * (tonumber(record.taken_at) or now / 1000000))
+    local window = windows_of(endpoint)[1]
+    try('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
+      window and window.id or '-', us(made.stamp), finish, made.took_ms or '0', us(age_ms), id, us(made.number)}, ' '))
+  end
+  count((finish == 'completed' and 'delivered:' or finish == 'throttled' and 'throttled:' or 'errors:') .. endpoint)
+  if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
+  call('HSET', event_key(id), 'trail', calls, 't' .. calls % 50, us(now) .. ' ' .. made.entry, unpack{tried and 'tried', tried})
+end
+-- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
+local function retire(id, letter)
+  local event, state = event_key(id), letter and 'failed' or 'completed'
+  if letter then call('LPUSH', failed, letter) end
+  count(state .. ':' .. kind_of(id))
+  if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
+  call('HSET', event, 'state', state, unpack{letter and 'letter', letter and redis.sha1hex(letter)})
+  call('PEXPIRE', event, dedupe_ms)
+end
+-- The claim of an event, with what a settlement needs of it; nil if no lane has it.
+local function claimed(id)
+  local values = redis.pcall('HMGET', event_key(id), 'claims', 'owner', 'trail', 'taken_at')
+  local lane, stamp, endpoint = string.match(values[2] or '', '^(%S+ %d+) (%d+) (.*)$')
+  return lane and {claims = values[1], lane = lane, stamp = stamp, endpoint = endpoint, trail = values[3], taken_at = values[4]}
+end
+-- What is known of an event's attempts: how many in all runs, in how many runs all of them, how many in the run named, where the last.
+local function attempts(tried) return string.match(tried or '0 0 0 - ', '^(%d+) (%d+) (%d+) (%S+) (.*)$') end
+-- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
+local function revoke(id, text, kind)
+  local record = claimed(id)
+  call('ZREM', P .. 'due', id)
+  if not record then return end
+  local run_id, endpoint = call('HGET', P .. 'run', 'run_id') or '', record.endpoint
+  local attempt, runs, tries, tried_in = attempts(call('HGET', event_key(id), 'tried'))
+  stamp_call(endpoint, id .. ' ' .. record.claims, now)
+  refresh(endpoint)
+  local entry = cjson.encode{run_id, attempt + 1, endpoint, 'unknown', text, cjson.null, string.match(record.lane, '^[^: ]*')}
+  note_call(run_id, {event_id = id, number = number(record.claims), endpoint = endpoint, stamp = number(record.stamp), sent = true,
+    finish = 'unknown', kind = kind or 'worker lost', entry = entry}, record, table.concat({attempt + 1, runs, tries, tried_in, endpoint}, ' '))
+end
+local function put_back(member, text, kind)
+  local later = string.match(member, '^later (.*)')
+  if later then call('ZREM', P .. 'due', member) else revoke(member, text, kind) end
+  make_ready(later or member)
+end
+-- Whether anything is or may get under way before the deadline: also what backs off until 2 s behind it, because the lease of a
+-- call may end so late, and what is paused until somebody resumes it, which is later than any other moment.
+local function may_go_on(deadline, opens_at, due_at)
+  return math.min(opens_at, due_at - SLACK) <= deadline or call('ZCOUNT', P .. 'open', '(' .. us(FAR), '+inf') > 0
+end
+
 --- turn(prefix, failed; ask: data, dedupe_ms: number, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty

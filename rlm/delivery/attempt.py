@@ -1,13 +1,19 @@
-"""What becomes of an event after its call: which of the four outcomes that was, in a few words, and its settlement."""
+"""One attempt of an event, from the claim of a lane to its settlement: the call, its outcome, and what becomes of it.
+
+The slot comes with the claim. A call on a kept connection leaves at once. Without one the lane connects first, and then
+moves the stamp of the slot to now, in an owned step, before it sends: a limit is about when the server reads calls.
+"""
 
 from __future__ import annotations
 
 import email.utils
 import errno
+import logging
 import random
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from datetime import UTC
 from enum import StrEnum
 from http import HTTPStatus
@@ -20,8 +26,12 @@ from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, Reason, encode_letter
-from rlm.delivery.http import Answer, BrokenAnswerError, UnreachableError
+from rlm.delivery.http import Answer, BrokenAnswerError, Connection, Connections, UnreachableError, render
+from rlm.ledger.processes import host_of
+from rlm.ledger.store import Store
 from rlm.ledger.turns import Claim, Settlement
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings.model import RetrySettings
@@ -29,6 +39,8 @@ from rlm.settings.secrets import mask
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to this.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
+
+log = logging.getLogger(__name__)
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -48,17 +60,93 @@ class Call(msgspec.Struct, frozen=True):
     cut: bool = False
 
 
-class Outcome(NamedTuple):
-    """Which of the four outcomes a call had, in words, and the `kind` as which it is counted, empty for no trouble.
+class Caller:
+    """Makes the calls of the lane with a number, and says what becomes of their events."""
 
-    An error may be sent again: 408, 425, other 5xx, an unexpected 2xx, no answer at all. `rest_seconds` is what a
-    throttling endpoint asked for, if it did.
-    """
+    def __init__(
+        self, store: Store, connections: Connections, endpoints: Mapping[tuple[str, str], Endpoint], lane: int
+    ) -> None:
+        self._clock, self._turns, self._settings = store.clock, store.turns, store.settings
+        self._connections = connections
+        #: By type and name.
+        self._endpoints = endpoints
+        self._number = lane
 
-    text: str
-    kind: str = ""
-    finish: CallEnd = CallEnd.ERROR
-    rest_seconds: float | None = None
+    def make(self, claim: Claim, asked_at: float) -> Settlement:
+        """Make a call, whose slot is not older than `asked_at`; return what becomes of its event."""
+        crash_point("worker.claimed")
+        retry = self._settings.retry
+        try:
+            return settlement_of(self._call(claim, asked_at), retry, self._clock.now())
+        except Exception:
+            extra = {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
+            log.exception("Event %s could not be handled", claim.event_id, extra=extra)
+            fault = BrokenAnswerError("RLM failed during the call; the log of its worker says how")
+            return settlement_of(Call(claim, end=fault, counts_us=0), retry, self._clock.now())
+
+    def _call(self, claim: Claim, asked_at: float) -> Call:
+        """Connect, and send the request unless it is too late by then."""
+        endpoint, connections = self._endpoints[claim.type, claim.endpoint], self._connections
+        deadline = self._clock.reached_at(claim.deadline_us)
+        try:
+            # Kept connections may be about to fail like the one of the call that failed before.
+            seconds = min(deadline - system_clock.monotonic(), endpoint.timeout_seconds)
+            connection = connections.connect(endpoint.url, seconds, fresh=claim.tries > 0)
+        except UnreachableError as error:
+            return Call(claim, endpoint, error)
+        try:
+            crash_point("worker.connected")
+            leaves_from = asked_at if connection.kept else system_clock.monotonic()
+            slot = claim if connection.kept else self._restamped(claim)
+            begins_by = min(leaves_from + self._settings.run.leaving_seconds, deadline - claim.need_us / MICROSECONDS)
+            if slot is None or system_clock.monotonic() > begins_by:
+                return Call(claim)
+            return self._exchange(slot, leaves_from, endpoint, connection, deadline)
+        finally:
+            connections.put_back(connection)
+
+    def _exchange(
+        self, claim: Claim, leaves_from: float, endpoint: Endpoint, connection: Connection, deadline: float
+    ) -> Call:
+        """Send the request, with a slot that was stamped at `leaves_from` or later, and read the answer.
+
+        The slot counts from the end of the call, when its connection was closed, if there was no answer, or if it left
+        late and Redis did not say so. Otherwise the API is assumed to have read a request one typical call time before
+        it answered: the fastest time would be safer, but would block the slots of most calls for longer although they
+        were read in time.
+        """
+        # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
+        sent_at, is_sent, is_late = system_clock.monotonic(), False, False
+        gives_up_at = min(deadline, sent_at + endpoint.timeout_seconds)
+        end: Answer | Exception
+        crash_point("worker.slot_taken")
+        try:
+            connection.send(render(endpoint, claim), gives_up_at)
+            sent_at, is_sent = system_clock.monotonic(), True
+            crash_point("worker.sent")
+            is_late = sent_at > leaves_from + self._settings.run.leaving_seconds
+            if is_late and (restamped := self._restamped(claim)):
+                claim, leaves_from, is_late = restamped, sent_at, False
+            end = connection.receive(gives_up_at)
+        except (OSError, ValueError, BrokenAnswerError) as error:
+            end = error
+        crash_point("worker.answered")
+        now, counts_us = system_clock.monotonic(), None
+        read_before = claim.call_us / MICROSECONDS + self._settings.run.guard_seconds
+        if is_late or isinstance(end, Exception):
+            counts_us = 0
+        elif now - read_before > leaves_from:
+            counts_us = round(read_before * MICROSECONDS)
+        is_cut = gives_up_at == deadline <= now
+        return Call(claim, endpoint, end, now - sent_at, is_sent=is_sent, counts_us=counts_us, cut=is_cut)
+
+    def _restamped(self, claim: Claim) -> Claim | None:
+        """Let the slot count from now; return the claim, or None if it is no longer the lane's or Redis is away."""
+        try:
+            restamped = self._turns.restamp(claim, self._number)
+        except StoreError:
+            return None
+        return replace(claim, stamp=restamped.now) if restamped.owned else None
 
 
 def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
@@ -81,7 +169,7 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
         tried=claim.tried(),
         kind=outcome.kind,
         took_ms="" if call.seconds is None else f"{1000 * call.seconds:.1f}",
-        entry=claim.entry(outcome.finish, outcome.text, call.seconds if answer else None),
+        entry=trail_entry(claim, outcome.finish, outcome.text, call.seconds if answer else None),
     )
     match outcome.finish:
         case CallEnd.COMPLETED:
@@ -116,6 +204,14 @@ def _failed_again(made: Settlement, call: Call, text: str, retry: RetrySettings,
     return replace(made, to="failed", letter=_letter(claim, Reason.ATTEMPTS_SPENT, why, now))
 
 
+def trail_entry(claim: Claim, finish: CallEnd, text: str, seconds: float | None) -> str:
+    """Return a call for the event's trail: how it ended, in words, and its seconds if it was answered."""
+    text = text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
+    took, host = None if seconds is None else round(seconds, 3), host_of(claim.worker_id)
+    call = claim.run_id, claim.attempt + 1, claim.endpoint, finish, text, took, host
+    return msgspec.json.encode(call).decode()
+
+
 def unsent(claim: Claim) -> Settlement:
     """Return the settlement of a call that was not made: its slot is given back, and its event waits again."""
     return Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "ready")
@@ -124,6 +220,19 @@ def unsent(claim: Claim) -> Settlement:
 def _letter(claim: Claim, reason: Reason, detail: str, now: float) -> str:
     facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint}
     return encode_letter(claim.item, reason, detail, failed_at=now, **facts).decode()
+
+
+class Outcome(NamedTuple):
+    """Which of the four outcomes a call had, in words, and the `kind` as which it is counted, empty for no trouble.
+
+    An error may be sent again: 408, 425, other 5xx, an unexpected 2xx, no answer at all. `rest_seconds` is what a
+    throttling endpoint asked for, if it did.
+    """
+
+    text: str
+    kind: str = ""
+    finish: CallEnd = CallEnd.ERROR
+    rest_seconds: float | None = None
 
 
 def outcome_of(call: Call) -> Outcome:
