@@ -131,7 +131,7 @@ class Conductor:
         plan = self.plan_rest(look, 0)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
-            "restarts_before": store.processes.restarts(),
+            "restarts_before": self._there.restarts,
             "waits": self._waits(replace(look, lanes=max(1, look.lanes))),  # a lane may close the run before a look
         }
         fields |= {"most": 1} if plan.most else {}

@@ -240,6 +240,8 @@ class Scene(msgspec.Struct, frozen=True):
     store: Store
     there: Present
     unfit: tuple[Flaw, ...]
+    run: Run | None
+    now_us: int
     standings: Mapping[str, EndpointView]
     books: Books
     records: tuple[Record, ...]

@@ -257,4 +257,4 @@ def present(store: Store, *commands: Command) -> Present:
     took = system_clock.monotonic() - asked_at
     with store.guarded():
         led, opened, in_force = store.leases.lease_of(lease, now_us), store.runs.read(run), read_limits(limits, limited)
-    return Present(register.entries, register.wanted, led, opened, in_force, now_us, took, replies)
+    return Present(register.entries, register.wanted, register.restarts, led, opened, in_force, now_us, took, replies)

@@ -168,7 +168,7 @@ def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
     yield "rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers])))
     for worker in workers:
         yield "rlm_worker_completed_total", worker.completed, worker.id
-    yield "rlm_worker_restarts_total", store.processes.restarts()
+    yield "rlm_worker_restarts_total", scene.there.restarts
 
 
 def _totals(store: Store) -> Iterator[_Sample]:
