@@ -211,6 +211,7 @@ FIXES: Final[Mapping[str, str]] = {
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
     "not reachable": "look at the route and the firewall to {address}",
+    "lease ended": "see whether Redis or a worker's host stood still then: the log of `rlm supervisor` says so",
     "worker lost": "see the log of `rlm supervisor` for how its workers ended",
     "cut by the deadline": "have the API look at {address}, or lower its `timeout_seconds`",
     "no answer in time": "have the API look at {address}, or raise its `timeout_seconds`",
