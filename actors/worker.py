@@ -151,7 +151,7 @@ class WorkerProcess:
         entry = replace(self._entry, sleeping=lanes.sleeping, completed=lanes.completed.total())
         try:
             self._store.processes.announce(Role.WORKER, entry)
-            self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
+            self._beat_at = system_clock.next_beat(HEARTBEAT_SECONDS)
         except StoreError as error:
             log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
             self._beat_at = now + AGAIN_SECONDS

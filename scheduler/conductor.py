@@ -1,4 +1,4 @@
-"""The life of a run: it is opened, drained, planned, looked at once a second while lanes make its calls, and closed.
+"""The life of an open run: it is drained, planned, looked at once a second while lanes make its calls, and closed.
 
 Lanes pull their calls by themselves (`rlm/delivery/lane.py`). While they do, the conductor forecasts the end, wants
 more workers where they help, notes what events wait for, and answers requests. Without it the calls go on, a lane has
@@ -22,14 +22,13 @@ from rlm.core.documents import Plan, RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Run, State, Trigger, Waited, make_run_id
+from rlm.core.run import Run, State, Waited
 from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import books
 from rlm.ledger.intake import Drain
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.store import Store
 from rlm.ledger.values import us_of
 from rlm.ledger.waker import Outage
 from rlm.plan import forecast
@@ -59,24 +58,6 @@ AWAY_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 
-def open_run(store: Store, token: int, trigger: Trigger, tick: float, request: str = "") -> str:
-    """Open a run that counts from `tick`, seconds since 1970 by Redis, and answers `request`; return its id."""
-    window_seconds = store.settings.run.window_seconds
-    run = Run(
-        id=make_run_id(tick),
-        state=State.DRAINING,
-        trigger=trigger,
-        started_at=tick,
-        deadline=tick + window_seconds,
-        deadline_us=round((tick + window_seconds) * 1_000_000),
-        window_seconds=window_seconds,
-        revision=store.settings.revision,
-    )
-    opened = store.runs.open(token, run, store.known_types, request)
-    crash_point("run.opened")
-    return opened
-
-
 class Conductor:
     """Conducts one run. Every write carries the lease's token, so a deposed conductor changes nothing.
 
@@ -99,7 +80,8 @@ class Conductor:
         """Conduct the run to its record, from whatever state another conductor may have left it in."""
         if self._run.state in {State.DRAINING, State.PLANNING} and not self._run.failure:
             self.drain()
-            self.scale(self.plan())
+            plan = self.plan()
+            self.scale(plan)
         self.await_end()
 
     def drain(self) -> None:

@@ -16,14 +16,13 @@ from rlm import __version__, telemetry
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Run, Trigger
-from rlm.ledger.books import books
+from rlm.core.run import Run, Trigger, new_run
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import entry_of
 from rlm.processes.signals import StopSignals
-from scheduler.conductor import Conductor, open_run
+from scheduler.conductor import Conductor
 from scheduler.housekeeping import Housekeeper
 from scheduler.office import Office
 
@@ -71,16 +70,14 @@ class SchedulerService:
         self._led_at: float | None = None  #: when it first led, by the clock of Redis
 
     def job(self) -> None:
-        """Serve what is due: conduct one run after the other; then keep house."""
+        """Serve what is due: conduct (drain, plan, scale, wait for the end) one run after another; then keep house."""
         with self._work():
-            has_more, inspects = True, False
-            while has_more:
-                while run := self._next_run():
+            has_ended = False
+            while (run := self._next_run()) or self._keep_house(has_ended=has_ended):
+                if run:
                     Conductor(self._office, run).conduct()
                     crash_point("run.conducted")
-                    inspects = True
-                may = self._office.token and not self._office.stop.graceful
-                has_more = bool(may and self._housekeeper.step(inspects=inspects))
+                has_ended = bool(run)
 
     def run(self) -> None:
         """Schedule until a signal; then release the lease. An open run goes on: lanes and a standby see to it."""
@@ -137,13 +134,17 @@ class SchedulerService:
             return None
         if request := self._store.schedule.next_request():
             crash_point("request.seen")
-            open_run(self._store, self._office.token, Trigger.MANUAL, self._store.now(), request)
-        elif not self._open_due():
+            opening = Trigger.MANUAL, self._store.now()
+        elif (due := self._due_tick()) is not None:
+            opening = Trigger.SCHEDULE, due
+        else:
             return None
+        run = new_run(*opening, self._store.settings.run.window_seconds, self._store.settings.revision)
+        self._store.runs.open(self._office.token, run, self._store.known_types, request or "")  # this notes the tick
         return self._store.runs.current()
 
-    def _open_due(self) -> bool:
-        """Open the run of the tick that is due, if there is work; return whether there is a run.
+    def _due_tick(self) -> float | None:
+        """Return the tick that is due, if anything waits; without work note it.
 
         A noted tick was served, whichever process dies; after a StoreError it is served again.
         """
@@ -154,7 +155,7 @@ class SchedulerService:
         last = self._led_at if last is None else last  # in a new installation the next tick is the first
         # If the last one is much later, the clock of Redis was set back, and ticks are served again.
         if due <= last <= now + CLOCKS_SECONDS:
-            return False
+            return None
         is_over = now > due + run.window_seconds  # its run would be over when it opens
         if is_over or due - last > 1.5 * run.every_seconds:
             told = "Ticks were missed since %s: no scheduler conducted, Redis was away, or a run was open"
@@ -162,13 +163,17 @@ class SchedulerService:
         crash_point("tick.due")
         if not is_over:
             telemetry.tick(store.settings, due)
-            present = books(store)
-            if present.events or present.staged or present.unsettled:
-                open_run(store, self._office.token, Trigger.SCHEDULE, due)  # this notes the tick
-                return True
+            left_over = store.ledger.count(store.known_types).values()
+            if any(store.intake.lengths()) or any(count.unsettled for count in left_over):
+                return due
             telemetry.tick(store.settings, due, ok=True, seconds=now - due)
         schedule.note_tick(due)
-        return False
+        return None
+
+    def _keep_house(self, *, has_ended: bool) -> bool:
+        """Do a step between runs, as the leader; return whether there is more. `has_ended`: a run has just."""
+        may = self._office.token and not self._office.stop.graceful
+        return bool(may and self._housekeeper.step(inspects=has_ended))
 
     def _announce(self) -> None:
         """Announce this scheduler every few seconds."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from uuid import uuid4
 
 from rlm.core.item import type_of
-from rlm.core.run import Run, State, Trigger
+from rlm.core.run import Trigger, new_run
 from rlm.delivery.http import Connections
 from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
@@ -105,13 +104,8 @@ class Bench:
         """Open the next run for the pending events, and plan it."""
         window = self.options["window"] if window is None else window
         self.runs += 1
-        now = time.time()
-        now_us, _ = self.store.windows.look(())
-        self.run_id = f"run-{self.runs}"
-        deadline_us = now_us + round(window * 1_000_000)
-        facts = (State.DRAINING, Trigger.MANUAL, now, now + window, deadline_us, window, self.settings.revision)
-        opened = self.store.runs.open(self.token, Run(self.run_id, *facts), [TYPE])
-        assert opened == self.run_id
+        run = new_run(Trigger.MANUAL, self.store.now(), window, self.settings.revision)
+        self.run_id = self.store.runs.open(self.token, replace(run, id=f"run-{self.runs}"), [TYPE])
         self.store.rules.publish(self.token, self.settings.event_types, {})
         assert self.store.runs.start(self.token, self.run_id, draining=1)  # else it ends when it is empty
 

@@ -15,8 +15,8 @@ class SetClock:
     def monotonic(self):
         return self.time
 
-    def to_beat(self, period):
-        return period - self.time % period
+    def next_beat(self, period):
+        return (self.time // period + 1) * period
 
     def sleep(self, seconds):
         self.time += seconds

@@ -21,7 +21,7 @@ from rlm.ledger.store import Store
 #: Seconds between two looks, and after one that saw a change.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
 #: Every so many looks, or while there is trouble with it, one is whole: it takes a command or two a key.
-WHOLE_LOOKS = 4
+WHOLE_LOOKS = 15
 _WHOLE = ("key_damaged", "redis_doubted", "endpoint_", "no_endpoint", "host_cut_off")
 #: Processes that start together, or while Redis takes no entries, are not missed for so many seconds.
 STARTING_SECONDS = 10.0
@@ -98,7 +98,8 @@ class Watch:
         if not away:
             with suppress(StoreError):  # one that refuses writes; what was said is known here
                 new = {name: at for name, at in said.items() if name not in recorded and not _is_away(name)}
-                store.notes.note(new, [name for name in recorded if name not in said])
+                if new or recorded.keys() - said.keys():
+                    store.notes.note(new, recorded.keys() - said.keys())
 
 
 def _is_away(name: str) -> bool:

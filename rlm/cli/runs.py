@@ -37,7 +37,7 @@ from rlm.cli.common import (
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.errors import FencedError, StoreError
-from rlm.core.run import State, Trigger
+from rlm.core.run import State, Trigger, new_run
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
             config = ["--config", str(settings.source)] if settings.source else []
             volatile = ["--allow-volatile"] if allow_volatile else []
             group.start(["supervisor", *config, *volatile], stdout=sys.stderr, stderr=subprocess.STDOUT)
-        from scheduler.conductor import Conductor, open_run  # Sentry is set up before a broker is built
+        from scheduler.conductor import Conductor  # Sentry is set up before a broker is built
         from scheduler.housekeeping import Housekeeper
         from scheduler.office import Office
 
@@ -160,7 +160,8 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
                 log.info("Run %s was left open; it is finished first", run.id, extra=extra)
                 Conductor(office, run).conduct()
             check_uninterrupted(stop)
-            run_id = open_run(store, office.token, Trigger.MANUAL, store.now())
+            run = new_run(Trigger.MANUAL, store.now(), settings.run.window_seconds, settings.revision)
+            run_id = store.runs.open(office.token, run, store.known_types)
             try:
                 if (run := store.runs.current()) and run.id == run_id:
                     Conductor(office, run).conduct()

@@ -17,12 +17,12 @@ class Clock:
     #: A clock that never steps, seconds, which goes on while the machine sleeps: waking up is no step of Redis's clock.
     monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
 
-    def to_beat(self, period: float) -> float:
-        """Return the seconds to the next multiple of `period` on the monotonic clock, which a host's processes share.
+    def next_beat(self, period: float) -> float:
+        """Return the next multiple of `period` on the monotonic clock, which a host's processes share.
 
         Processes that wait for it wake together, which costs the host and Redis a third less than waking one by one.
         """
-        return period - self.monotonic() % period
+        return (self.monotonic() // period + 1) * period
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""

@@ -50,11 +50,10 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run will end: as planned at its beginning, or as foreseen from its present state.
+    """How a run ends, as planned at its start or as foreseen now, in seconds from its first call.
 
-    Times count from the first call, `course` are pairs of a time and calls by then. With the most workers allowed, no
-    schedule could answer the same events before `lower_bound_seconds`. `binds` says what keeps the end from being
-    earlier, `shortage` which workers are missing. `actual_seconds` is the time to the last good answer, once known.
+    `course` are times with the calls answered by then. No schedule ends before `lower_bound_seconds`. `binds` says what
+    keeps the end from being earlier, `shortage` which workers are missing. `actual_seconds` is the last good answer.
     """
 
     workers: int = 0
@@ -301,12 +300,10 @@ class PlannedRelease(msgspec.Struct, frozen=True):
 
 
 class Plan(RunPlan, frozen=True, kw_only=True):
-    """A plan, whose forecast is when the last event that fits is answered.
+    """A plan. `first_call_seconds` counts from now to the first free slot, all other times from that call.
 
-    `first_call_seconds` counts from the moment planned for to the first free slot, all other times from that call.
-    `most`: the longest queue goes first, instead of the highest priority. `gone_in_windows` says in how many windows
-    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
-    that say so, and `today` the plan as things are.
+    `most`: the longest queue goes first. `gone_in_windows`: when the backlog is gone at the arrivals of the last runs.
+    `what_if` has the options of another plan, `today` the plan as things are.
     """
 
     first_call_seconds: float = 0.0

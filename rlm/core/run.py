@@ -100,3 +100,10 @@ class Run(msgspec.Struct, frozen=True):
     def moment(self, now_us: int) -> float:
         """Return `now_us` of Redis as a time of this run, even if the clock of Redis was set since the run opened."""
         return self.deadline - self.left_seconds(now_us)
+
+
+def new_run(trigger: Trigger, tick: float, window_seconds: float, revision: str) -> Run:
+    """Return a run that counts from `tick`, seconds since 1970 by Redis, before it is opened."""
+    deadline = tick + window_seconds
+    times = tick, deadline, round(deadline * 1_000_000), window_seconds
+    return Run(make_run_id(tick), State.DRAINING, trigger, *times, revision)

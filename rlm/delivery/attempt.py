@@ -13,7 +13,6 @@ import random
 import re
 import socket
 import ssl
-from collections.abc import Mapping
 from datetime import UTC
 from enum import StrEnum
 from http import HTTPStatus
@@ -61,16 +60,13 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Caller:
-    """Makes the calls of the lane with a number, and says what becomes of their events."""
+    """Makes the calls of all lanes of a worker process, and says what becomes of their events."""
 
-    def __init__(
-        self, store: Store, connections: Connections, endpoints: Mapping[tuple[str, str], Endpoint], lane: int
-    ) -> None:
+    def __init__(self, store: Store, connections: Connections) -> None:
         self._clock, self._turns, self._settings = store.clock, store.turns, store.settings
-        self._connections = connections
-        #: By type and name.
-        self._endpoints = endpoints
-        self._number = lane
+        self._connections, kinds = connections, store.settings.event_types
+        #: What types share may differ in headers, time-out and success.
+        self._endpoints = {(kind.name, each.name): each for kind in kinds for each in kind.endpoints}
 
     def make(self, claim: Claim, asked_at: float) -> Settlement:
         """Make a call, whose slot is not older than `asked_at`; return what becomes of its event."""
@@ -143,10 +139,10 @@ class Caller:
     def _restamped(self, claim: Claim) -> Claim | None:
         """Let the slot count from now; return the claim, or None if it is no longer the lane's or Redis is away."""
         try:
-            restamped = self._turns.restamp(claim, self._number)
+            moment = self._turns.restamp(claim)
         except StoreError:
             return None
-        return replace(claim, stamp=restamped.now) if restamped.owned else None
+        return replace(claim, stamp=moment) if moment else None
 
 
 def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:

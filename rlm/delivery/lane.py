@@ -16,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import Caller, unsent
+from rlm.delivery.attempt import Caller, Kind, unsent
 from rlm.delivery.http import Connections
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
@@ -25,8 +25,8 @@ from rlm.ledger.values import MICROSECONDS
 
 log = logging.getLogger(__name__)
 
-#: No sleep is longer, seconds, in a run and without one: a wake-up may be lost.
-LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 15.0
+#: No sleep is longer, seconds: a wake-up may be lost. What is overdue wakes lanes when the lease is renewed.
+LONGEST_SLEEP_SECONDS = 30.0
 #: A lane asks this much after the moment that a turn named, so that it does not ask in vain, seconds.
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
@@ -99,17 +99,14 @@ class Gate:
 
 
 class Lanes:
-    """The lanes of one worker process, and what they share; `carry` is called by one thread per lane."""
+    """The lanes of one worker process, and what they share; each message of `actors/dispatch.py` calls `carry`."""
 
     def __init__(
         self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
     ) -> None:
         """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
-        self.connections = connections
-        kinds = store.settings.event_types
-        #: What types share may differ in headers, time-out and success.
-        self.endpoints = {(kind.name, each.name): each for kind in kinds for each in kind.endpoints}
+        self.caller = Caller(store, connections)
         self.worker_id = worker_id
         self.gate = Gate()
         #: Why it takes no calls although it lives, in a few words.
@@ -136,7 +133,7 @@ class Lanes:
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
-        if settlement.sent and not settlement.unconnected:
+        if settlement.sent and settlement.kind not in {Kind.NO_ANSWER, Kind.DEADLINE}:  # kept connections end so too
             self._unconnected, self.sleeping = 0, ""
         self._unconnected += reply.elsewhere
         if reply.elsewhere and self._unconnected >= UNCONNECTED:
@@ -158,15 +155,13 @@ class Lane:
         self._number = number
         #: The number of the last ask, and when it was first made: the slot of its call is not older.
         self._asks, self.asked_at = 0, 0.0
-        self._revision = lanes.store.settings.revision
-        self._caller = Caller(lanes.store, lanes.connections, lanes.endpoints, number)
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
         claim = self._queue()
         while claim is not None:
             # A call that comes after the flag is given back.
-            settlement = unsent(claim) if self._gate.stopped else self._caller.make(claim, self.asked_at)
+            settlement = unsent(claim) if self._gate.stopped else self._lanes.caller.make(claim, self.asked_at)
             if settlement.finish is None:
                 self._gate.sleep(GIVEN_BACK_SECONDS)
             claim = self._turn(settlement, nothing=self._gate.is_shut) or self._queue()
@@ -216,7 +211,7 @@ class Lane:
             lane=self._number,
             n=self._asks,
             host=host_of(self._lanes.worker_id),
-            revision=self._revision,
+            revision=self._lanes.store.settings.revision,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -236,7 +231,7 @@ class Lane:
             at = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
             until = min(at, now + LONGEST_SLEEP_SECONDS)
         elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
-            until = now + IDLE_SECONDS
+            until = now + LONGEST_SLEEP_SECONDS
         if until is not None:
             self._gate.learn(self.asked_at, reply.now, until)
 

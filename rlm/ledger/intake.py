@@ -30,6 +30,73 @@ CHUNK_BYTES, CHUNK_WRITTEN = 1_000_000, 125
 MEMORY_MARK = 0.9
 
 
+class Drain:
+    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
+
+    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
+    plans, and takes the rest between its looks.
+
+    `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
+    the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the
+    events that the run took so far, whoever conducted it.
+    """
+
+    def __init__(self, store: Store, token: int, run: Run) -> None:
+        self._store = store
+        self._token = token
+        self.run = run
+        self._is_full = False
+        self._worked_seconds = 0.0
+        self._look()
+        self._taken_before, self._left_before = self.taken, self.left
+
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
+        """Take chunks for about `seconds`, or until there are so many events, while it `goes_on`; one at least.
+
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
+        """
+        began, taken = system_clock.monotonic(), 0
+        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
+        try:
+            for number, events in enumerate(self._store.intake.drain(self._token, self.run.id, priorities)):
+                crash_point("drain.chunk_taken")
+                if number % 20 == 0:
+                    memory = self._store.ask("INFO", "memory")
+                    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+                    self._is_full = bool(most) and used > MEMORY_MARK * most
+                taken += events
+                if self._is_full or taken >= items or not goes_on() or system_clock.monotonic() - began >= seconds:
+                    break
+            self._look()
+        finally:
+            self._worked_seconds += system_clock.monotonic() - began
+
+    def takes(self, seconds: float) -> int:
+        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
+        items = self._left_before - self.left
+        if items <= 0:
+            return self.left
+        return min(self.left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, 0.001)))
+
+    def untaken(self, seconds: float) -> dict[str, int]:
+        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
+
+        Nothing is known of them before one is taken here.
+        """
+        items, left = self._left_before - self.left, self.takes(seconds)
+        if items <= 0:
+            return {}
+        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally()
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
+        self.left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and (not self.left or self._is_full)
+
+
 class Chunk(msgspec.Struct):
     """The `items` oldest staged items as `take_chunk` writes them; or the one that is moved aside, of the size `giant`.
 
@@ -142,70 +209,3 @@ class Intake(Part):
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
         return int(self._ask("LPUSH", self._keys.events, *items))
-
-
-class Drain:
-    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
-
-    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
-    plans, and takes the rest between its looks.
-
-    `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
-    the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the
-    events that the run took so far, whoever conducted it.
-    """
-
-    def __init__(self, store: Store, token: int, run: Run) -> None:
-        self._store = store
-        self._token = token
-        self.run = run
-        self._is_full = False
-        self._worked_seconds = 0.0
-        self._look()
-        self._taken_before, self._left_before = self.taken, self.left
-
-    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
-        """Take chunks for about `seconds`, or until there are so many events, while it `goes_on`; one at least.
-
-        Raises:
-            FencedError: another conductor leads.
-            StoreError: Redis failed; call it again once Redis is back.
-        """
-        began, taken = system_clock.monotonic(), 0
-        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
-        try:
-            for number, events in enumerate(self._store.intake.drain(self._token, self.run.id, priorities)):
-                crash_point("drain.chunk_taken")
-                if number % 20 == 0:
-                    memory = self._store.ask("INFO", "memory")
-                    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
-                    self._is_full = bool(most) and used > MEMORY_MARK * most
-                taken += events
-                if self._is_full or taken >= items or not goes_on() or system_clock.monotonic() - began >= seconds:
-                    break
-            self._look()
-        finally:
-            self._worked_seconds += system_clock.monotonic() - began
-
-    def takes(self, seconds: float) -> int:
-        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
-        items = self._left_before - self.left
-        if items <= 0:
-            return self.left
-        return min(self.left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, 0.001)))
-
-    def untaken(self, seconds: float) -> dict[str, int]:
-        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
-
-        Nothing is known of them before one is taken here.
-        """
-        items, left = self._left_before - self.left, self.takes(seconds)
-        if items <= 0:
-            return {}
-        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
-
-    def _look(self) -> None:
-        tally = self._store.runs.tally()
-        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
-        self.left, staged = self._store.intake.untaken(self.run.id)
-        self.over = staged and (not self.left or self._is_full)

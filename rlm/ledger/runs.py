@@ -9,6 +9,7 @@ import msgspec
 
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
+from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
@@ -65,7 +66,10 @@ class Runs(Part):
         fields = {name: str(getattr(run, name)) for name in names}
         fields["guard_us"] = str(us_of(self._store.settings.run.guard_seconds))
         self.end("", token)
-        return text(self._run("open_run", token=token, run_id=run.id, request=request, fields=fields, types=types))
+        named = {"token": token, "run_id": run.id, "request": request, "fields": fields, "types": types}
+        opened = text(self._run("open_run", **named))
+        crash_point("run.opened")
+        return opened
 
     def current(self) -> Run | None:
         """Return the open run, or None."""

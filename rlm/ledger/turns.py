@@ -101,13 +101,6 @@ class TurnReply(ScriptReply, frozen=True):
     nothing: bool = False  #: as asked
 
 
-class Restamped(ScriptReply, frozen=True):
-    """The moment from which a slot counts now, and whether the event is still the lane's."""
-
-    now: int
-    owned: bool
-
-
 class Turns(Part):
     """The turns of lanes."""
 
@@ -122,7 +115,9 @@ class Turns(Part):
         reply = TurnReply.read(packed)
         return reply if reply.call is None else replace(reply, call=replace(reply.call, item=item[0]))
 
-    def restamp(self, claim: Claim, lane: int) -> Restamped:
-        """Let the slot of a call count from now, because the call leaves only now."""
-        of = {"worker": claim.worker_id, "event_id": claim.event_id, "claims": claim.number, "endpoint": claim.endpoint}
-        return Restamped.read(self._run("restamp", lane=lane, **of))
+    def restamp(self, claim: Claim) -> int:
+        """Let the slot of a call count from now, because it leaves only now; return that moment, 0 if it is not owned.
+
+        The number of a claim tells whether the event is still its lane's.
+        """
+        return int(self._run("restamp", event_id=claim.event_id, claims=claim.number, endpoint=claim.endpoint))

@@ -11,9 +11,8 @@ from typing import Any, TypeVar, cast
 
 from rlm.admin.planning import types_in_force
 from rlm.core.call import CallEnd
-from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
-from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.core.run import Run, State, Trigger, new_run
 from rlm.delivery.attempt import trail_entry
 from rlm.ledger.processes import Role, host_of
 from rlm.ledger.store import Store
@@ -53,17 +52,7 @@ def push(store: Store, *items: bytes) -> None:
 
 def make_run(store: Store, window_seconds: float = 60.0) -> Run:
     """Make a run that starts now, not yet opened."""
-    now, now_us = system_clock.now(), store.now_us()
-    return Run(
-        id=make_run_id(now),
-        state=State.DRAINING,
-        trigger=Trigger.MANUAL,
-        started_at=now,
-        deadline=now + window_seconds,
-        deadline_us=now_us + round(window_seconds * 1_000_000),
-        window_seconds=window_seconds,
-        revision=store.settings.revision,
-    )
+    return new_run(Trigger.MANUAL, store.now(), window_seconds, store.settings.revision)
 
 
 def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:

@@ -14,13 +14,17 @@ pytestmark = pytest.mark.both_servers
 LONG = 600.0
 
 
-def test_the_first_who_asks_gets_it(store):
-    """Without a holder the lease is given, with a token."""
-    assert store.leases.contend("a", LONG).token > 0
+def test_the_first_who_asks_gets_it_and_wakes_lanes_if_something_is_overdue(store):
+    """A lane that froze wakes nobody, and the others sleep until what they know of."""
+    store.client.zadd(store.keys.due, {"frozen": 1})
+    with store.client.pubsub(ignore_subscribe_messages=True) as woken:
+        woken.subscribe(store.keys.wake("workers"))
+        woken.get_message(timeout=5)  # that it listens
+        assert store.leases.contend("a", LONG).token > 0
+        assert woken.get_message(timeout=5)
 
 
 def test_another_is_refused_while_it_is_held(store):
-    """Who asks meanwhile gets no token, and changes nothing."""
     store.leases.contend("a", LONG)
 
     with looks.nothing_changes(store):
@@ -28,7 +32,6 @@ def test_another_is_refused_while_it_is_held(store):
 
 
 def test_a_standby_takes_over_once_the_lease_has_run_out(store):
-    """Until then it is refused; then it has a higher token, and the old holder is refused."""
     first = store.leases.contend("a", LONG).token
     assert store.leases.contend("b", LONG).token == 0
     store.leases.contend("a", 0.05)

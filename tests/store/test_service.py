@@ -7,11 +7,10 @@ from msgspec import structs
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.core.run import Trigger
+from rlm.core.run import Trigger, new_run
 from rlm.ledger.values import RedisClock
 from rlm.processes.signals import StopSignals
-from scheduler import service as scheduling
-from scheduler.conductor import Conductor, open_run
+from scheduler.conductor import Conductor
 from scheduler.office import Office
 from scheduler.service import SchedulerService
 from tests.store import steps
@@ -51,7 +50,7 @@ def test_a_tick_at_which_redis_fails_is_served_later_and_once(service, store, at
     push(store)
     at(DUE + 1)
     with monkeypatch.context() as failing:
-        failing.setattr(scheduling, "books", lambda _: (_ for _ in ()).throw(StoreError("away")))
+        failing.setattr(store.intake, "lengths", lambda: (_ for _ in ()).throw(StoreError("away")))
         service.job()
     assert len(store.runs.history()) == 0
 
@@ -183,9 +182,15 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert sum(store.intake.lengths()) == 1
 
 
+def opened(store, token, trigger, tick, request=""):
+    """Open a run; return the id of the one that is open then."""
+    run = new_run(trigger, tick, store.settings.run.window_seconds, store.settings.revision)
+    return store.runs.open(token, run, store.known_types, request)
+
+
 def test_the_tick_of_a_run_is_noted_as_it_opens(store, token):
     """Its leader may die just then: what comes after the run is the next tick's."""
-    open_run(store, token, Trigger.SCHEDULE, DUE)
+    opened(store, token, Trigger.SCHEDULE, DUE)
 
     assert store.schedule.last_tick() == DUE
 
@@ -194,7 +199,7 @@ def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
     """Its deadline is a window after that, by the clock of this host as by that of Redis."""
     window_seconds, tick = store.settings.run.window_seconds, system_clock.now() - 7.0
 
-    run_id = open_run(store, token, Trigger.SCHEDULE, tick)
+    run_id = opened(store, token, Trigger.SCHEDULE, tick)
 
     run = store.runs.current()
     assert (run.id, run.started_at, run.deadline) == (run_id, tick, tick + window_seconds)
@@ -207,9 +212,9 @@ def test_a_request_is_answered_by_the_step_that_opens_its_run(store, token):
     request, withdrawn = store.schedule.request(), store.schedule.request()
     store.schedule.withdraw(withdrawn)
 
-    assert open_run(store, token, Trigger.MANUAL, store.now(), withdrawn) == ""
+    assert opened(store, token, Trigger.MANUAL, store.now(), withdrawn) == ""
     assert store.runs.current() is None
-    run_id = open_run(store, token, Trigger.MANUAL, store.now(), request)
+    run_id = opened(store, token, Trigger.MANUAL, store.now(), request)
 
     assert store.runs.current().id == run_id
     assert store.schedule.reply(request).run_id == run_id

@@ -141,7 +141,7 @@ class Storm:
     def restamp(self) -> None:
         lane = self.draw.choice(self.lanes)
         if call := self.calls.get(id(lane)):
-            self.world.store.turns.restamp(call, lane.number)
+            self.world.store.turns.restamp(call)
 
     def reap(self) -> None:
         self.world.store.ledger.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from rlm.core.call import CallEnd, Expected, Pair
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited
-from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.core.run import Run, Trigger, new_run
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 
@@ -90,9 +90,7 @@ class World:
 
     def open(self, window: float = 100.0, **fields: str) -> Run:
         """Open a run and let it run; `fields` are of its hash, such as `most`."""
-        now = self.store.now()
-        deadline_us = round((now + window) * 1_000_000)
-        run = Run(make_run_id(now), State.DRAINING, Trigger.MANUAL, now, now + window, deadline_us, window, REVISION)
+        run = new_run(Trigger.MANUAL, self.store.now(), window, REVISION)
         assert self.store.runs.open(self.token, run, [each.name for each in self.types]) == run.id
         self.store.runs.start(self.token, run.id, **fields)
         self.run = run

@@ -11,9 +11,8 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Caller, Kind
 from rlm.delivery.http import Answer
-from rlm.delivery.lane import Lanes
 from rlm.ledger import values
-from rlm.ledger.turns import Claim, Restamped
+from rlm.ledger.turns import Claim
 from rlm.ledger.values import RedisClock
 from rlm.settings.model import RunSettings
 from tests.clocks import SetClock
@@ -50,8 +49,7 @@ class Scene:
         )
         self.began = began
         store = SimpleNamespace(settings=settings, turns=self, clock=redis)
-        lanes = Lanes(store, self, "here:1:w")
-        return Caller(store, self, lanes.endpoints, 1).make(claim, began - asked)
+        return Caller(store, self).make(claim, began - asked)
 
     @staticmethod
     def us(moment):
@@ -80,12 +78,12 @@ class Scene:
         answer.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         return answer
 
-    def restamp(self, _claim, _lane):
+    def restamp(self, _claim):
         self.clock.sleep(self.restamping)
         if self.away:
             raise StoreUnreachableError("away", "start it")
         self.restamps.append(pytest.approx(self.clock.time - self.began))
-        return Restamped(now=self.us(self.clock.time), owned=self.owned)
+        return self.us(self.clock.time) if self.owned else 0
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
+from rlm.delivery.attempt import Kind
 from rlm.delivery.lane import Lanes
 from rlm.ledger.turns import Claim, Settlement, TurnReply
 from rlm.ledger.values import RedisClock
@@ -228,12 +231,14 @@ def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monke
     unreached = Settlement(
         "i:T", 1, "a", 1, "backoff", finish=CallEnd.ERROR, unconnected=True, kind="connection refused"
     )
-    scene.make = lambda _claim: unreached
+    unanswered = replace(unreached, sent=True, unconnected=False, kind=Kind.NO_ANSWER)  # on a kept connection
+    ends = itertools.cycle([unreached, unanswered])
+    scene.make = lambda _claim: next(ends)
 
     def answer(ask):
-        if ask.nothing or len(scene.made) > 5:
+        if ask.nothing:
             return waits()
-        return call(1) if ask.settle is None else reply(elsewhere=True, call=call(2).call)
+        return call(1) if ask.settle is None else reply(elsewhere=ask.settle.unconnected, call=call(2).call)
 
     scene.turns.answer = answer
     scene.start()

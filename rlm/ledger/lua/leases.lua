@@ -25,5 +25,6 @@ else
   if holder ~= owner then token = call('HINCRBY', lease, 'token', 1) end
   call('HSET', lease, 'owner', owner, 'expires_us', us(now + ttl_us), 'apart', apart, 'revision', revision)
   answer.token, answer.holder = token, owner
+  if first(P .. 'due') <= now then wake('due') end  -- of a lane that froze; whoever turns puts it back
 end
 return cmsgpack.pack(answer)

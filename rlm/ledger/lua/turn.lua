@@ -310,17 +310,16 @@ end
 if gave_back and gave_back ~= name then wake('unsent') end
 return give(id, claims, name, now, record)
 
---- restamp(prefix; worker, lane, event_id, claims, endpoint)
+--- restamp(prefix; event_id, claims, endpoint)
 -- The call leaves now, later than it was stamped: its slot and its lease count from now.
--- Returns  {now, owned}: whether the event is still the lane's
+-- Returns  that moment; 0: the event is no longer the lane's
 -- Atomic because the slot must count from one moment or the other, whoever has the event.
 stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(endpoint)
 local record = claimed(event_id)
-local owned = record and record.lane == worker .. ' ' .. lane and record.claims == claims or false
-if owned then  -- its time-out counts from now, and so does its lease
-  call('HSET', event_key(event_id), 'owner', record.lane .. ' ' .. us(now) .. ' ' .. endpoint)
-  local of, deadline = rule(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
-  if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(of.timeout, deadline), event_id) end
-end
-return cmsgpack.pack{now = now, owned = owned}
+if not record or record.claims ~= claims then return 0 end
+-- Its time-out counts from now, and so does its lease.
+call('HSET', event_key(event_id), 'owner', record.lane .. ' ' .. us(now) .. ' ' .. endpoint)
+local of, deadline = rule(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
+if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(of.timeout, deadline), event_id) end
+return now
