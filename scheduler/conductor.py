@@ -71,8 +71,7 @@ class Conductor:
         self._run = run
         self._drain = Drain(self._store, office.token, run)
         self._there: Present  #: what was last read, with the run
-        self._scene: object = None  #: what the last full look saw, and when that was, monotonic seconds
-        self._seen_at = -math.inf
+        self._scene: object = None  #: what the last full look saw, and about when
         self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
         self._short_since = math.inf  #: since when workers are missing, monotonic seconds
 
@@ -221,14 +220,11 @@ class Conductor:
 
     def _is_still(self) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
-        store, now = self._store, system_clock.monotonic()
-        counts = store.ledger.count([*store.settings.types])
+        counts = self._store.ledger.count([*self._store.settings.types])
         workers = [(each.id, each.state, each.sleeping) for each in self._there.living(Role.WORKER)]
-        scene = counts, workers, self._there.replies[-1]
-        if self._drain.over and scene == self._scene and now < self._seen_at + STILL_SECONDS:
-            return not any(count.inflight for count in counts.values())
-        self._scene, self._seen_at = scene, now
-        return False
+        scene = counts, workers, self._there.replies[-1], system_clock.monotonic() // STILL_SECONDS
+        is_same, self._scene = scene == self._scene, scene
+        return is_same and self._drain.over and not any(count.inflight for count in counts.values())
 
     def _see(self, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""

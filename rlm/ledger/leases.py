@@ -224,10 +224,7 @@ def _read_reply(raw: bytes | None) -> Reply | None:
 
 
 class Present(Register, frozen=True):
-    """What one round trip reads: the register, the lease, the open run, and the limits in force by name.
-
-    `now_us` is the time of Redis then, which took `answer_seconds`; `replies` are those to what else was asked.
-    """
+    """What one round trip reads, in `answer_seconds`; `replies` are those to what else was asked, `limits` by name."""
 
     lease: Lease
     run: Run | None
