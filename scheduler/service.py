@@ -141,6 +141,7 @@ class SchedulerService:
             return None
         run = new_run(*opening, self._store.settings.run.window_seconds, self._store.settings.revision)
         self._store.runs.open(self._office.token, run, self._store.known_types, request or "")  # this notes the tick
+        crash_point("run.opened")
         return self._store.runs.current()
 
     def _due_tick(self) -> float | None:

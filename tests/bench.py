@@ -92,7 +92,7 @@ class Bench:
 
     def make_lanes(self, worker_id, **changes):
         store = self.open_store(replace(self.settings, **changes)) if changes else self.store
-        return Lanes(store, self.connections, worker_id)
+        return Lanes(store, self.connections, worker_id, len)
 
     def open_store(self, settings):
         self.stores.append(Store(settings, self.url))

@@ -95,8 +95,8 @@ def pytest_configure(config):
         config.stash[_TURNS] = SideBySide(Path(config.workerinput["turns"]))
         config.add_cleanup(config.stash[_TURNS].close)
     else:
-        place = tempfile.TemporaryDirectory(prefix="rlm-tests-")
-        config.stash[_PLACE] = place.name
+        place = tempfile.TemporaryDirectory(prefix="rlm-tests-", ignore_cleanup_errors=True)
+        config.stash[_PLACE] = os.environ["TMPDIR"] = place.name  # what killed processes leave goes with it
         config.add_cleanup(place.cleanup)
 
 

@@ -354,20 +354,14 @@ def explain(store: Store, event: str) -> None:
 
 
 def _describe(view: EventView) -> None:
-    from rlm.admin.words import told
-
     show(f"{view.sentence}.")
     for condition in view.conditions:
-        show(f"{condition.severity}: {told(condition)}.")
+        show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
         show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
         show(f"\nThe last {len(view.attempts):,} of {counted(view.calls, 'call')}:")
-        rows = [
-            [each.attempt, each.at, each.endpoint, each.answer, each.seconds, each.text, each.host]
-            for each in view.attempts
-        ]
-        table("#attempt|ended|endpoint|answer|#took|in words|host", rows)
+        table("ended|run|#attempt|endpoint|answer|in words|#took|host", map(astuple, view.attempts))
     if view.endpoints:
         show()
         endpoint_table(view.endpoints)

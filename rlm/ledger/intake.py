@@ -1,4 +1,4 @@
-"""Drains the audit list into the ledger, chunk by chunk, so that a crash at any line loses and doubles nothing."""
+"""Drains the audit list into the ledger by `lua/intake.lua`, in chunks, so that no crash loses or doubles anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs and their records: opening a run, moving it on, closing it exactly once, and reading records."""
+"""Runs and their records: opening a run, moving it on, closing it exactly once (`lua/runs.lua`), reading records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
-from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
@@ -66,10 +65,7 @@ class Runs(Part):
         fields = {name: str(getattr(run, name)) for name in names}
         fields["guard_us"] = str(us_of(self._store.settings.run.guard_seconds))
         self.end("", token)
-        named = {"token": token, "run_id": run.id, "request": request, "fields": fields, "types": types}
-        opened = text(self._run("open_run", **named))
-        crash_point("run.opened")
-        return opened
+        return text(self._run("open_run", token=token, run_id=run.id, request=request, fields=fields, types=types))
 
     def current(self) -> Run | None:
         """Return the open run, or None."""

@@ -1,4 +1,4 @@
-"""The turns of lanes: in one script a lane settles the call that it has made, and gets the next one with its slot."""
+"""The turns of lanes: by one script, `lua/turn.lua`, a lane settles its call and gets the next one with its slot."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 import threading
-from bisect import bisect_right
-from collections import deque
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -33,24 +34,26 @@ class StrictWindow:
     """The admitted calls of one endpoint, and whether its limit allows one more, without any margin.
 
     A period is counted backwards from an arrival and excludes its far end: two calls that arrive exactly one period
-    apart are not in one period. Refused calls do not count.
+    apart are not in one period. Refused calls do not count, nor does a call that arrived later but was read earlier.
     """
 
     def __init__(self, limit: Limit) -> None:
         self._rules = limit.rules
-        self._admitted: deque[float] = deque(maxlen=max(rule.amount for rule in limit.rules))
+        self._admitted: list[float] = []
+        self._kept = 2 * max(rule.amount for rule in limit.rules)
 
     def admit(self, at: float) -> None:
-        """Count a call that arrived `at` (monotonic seconds, never less than in the last call)."""
-        self._admitted.append(at)
+        """Count a call that arrived `at`, monotonic seconds."""
+        insort(self._admitted, at)
+        del self._admitted[: -self._kept]
 
     def wait_seconds(self, at: float) -> float:
         """Return the seconds from `at` until a call will be admitted; 0 if one would be admitted now."""
-        wait = 0.0
+        wait, before = 0.0, bisect_right(self._admitted, at)
         for rule in self._rules:
-            if len(self._admitted) < rule.amount:
+            if before < rule.amount:
                 continue
-            first = self._admitted[-rule.amount]  # the oldest of the calls that use the rule up
+            first = self._admitted[before - rule.amount]  # the oldest of the calls that use the rule up
             if first > at - rule.seconds:
                 wait = max(wait, first + rule.seconds - at, 1e-9)  # in case floating point rounds it to zero
         return wait
@@ -98,7 +101,7 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
 class Arrival(msgspec.Struct):
     """One call as the server saw it.
 
-    `at` is when it was read to its end, in seconds of this machine's monotonic clock. `event_id` is from the
+    `at` is when its end came to this machine, in seconds of the monotonic clock. `event_id` is from the
     `Idempotency-Key`, `attempt` and `run_id` are from the body; None if missing. `status` is None until it is answered,
     if ever. `accepted`: the limit admitted it, and it counts against the limit whatever the answer was.
     """
@@ -139,6 +142,12 @@ class Streams(NamedTuple):
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+
+    def heard_at(self) -> float:
+        """Return when the last data came to this machine, which may be too busy to read it at once; never too early."""
+        info = self.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+        milliseconds: int = struct.unpack_from("I", info, 52)[0]  # `tcpi_last_data_recv`, in ticks of up to 10 ms
+        return system_clock.monotonic() - max(0, milliseconds - 10) / 1000
 
 
 class Call(msgspec.Struct):
@@ -270,13 +279,13 @@ class MockApi:
 
     async def handle(self, site: Site, call: Call, streams: Streams) -> bool:
         """Answer a call; return whether the client got an answer."""
-        arrival, wait = self.arrive(site, call)
+        arrival, wait = self.arrive(site, call, streams)
         await asyncio.sleep(0 if wait else site.seconds(call.event_type))
         return self.answer(site, arrival, streams, status=429 if wait else 200, rest_seconds=wait)
 
-    def arrive(self, site: Site, call: Call) -> tuple[Arrival, float]:
+    def arrive(self, site: Site, call: Call, streams: Streams) -> tuple[Arrival, float]:
         """Note a call that has arrived; return that, and 0 if the limits admit it, else how long to wait."""
-        at, name = system_clock.monotonic(), site.endpoint.name
+        at, name = streams.heard_at(), site.endpoint.name
         wait = site.receive(at)
         arrival = Arrival(at, name, call.event_id, call.attempt, call.run_id, status=None, accepted=not wait)
         self._arrivals.append(arrival)

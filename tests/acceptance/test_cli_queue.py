@@ -36,7 +36,7 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     assert (found["events"], found["processing"], found["leftover"]) == (1, 5, 0)
     assert found["by_type"][steps.TYPE]["pending"] == 6
     assert found["by_type"][steps.TYPE]["oldest_seconds"] > LONG_AGO
-    assert "5 in the open run" in inst.rlm("queue", "stats").stdout
+    assert "in the open run 5" in inst.rlm("queue", "stats").stdout
 
 
 def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +20,7 @@ from rlm.telemetry import FLUSH_SECONDS
 from rlm.telemetry.logs import KEYS
 from tests.acceptance.system import make_item
 from tests.bench import Bench
-from tests.faults.api_proxy import ApiProxy
+from tests.faults.proxy import Proxy
 from tests.ingest import Ingest
 from tests.values import as_json
 from tests.wait import wait_until
@@ -41,7 +42,7 @@ def ingest():
 # -- one run with everything that may happen to it
 
 
-class HeadsProxy(ApiProxy):
+class HeadsProxy(Proxy):
     """Records the heads of requests on their way to the API."""
 
     heads = b""
@@ -52,9 +53,9 @@ class HeadsProxy(ApiProxy):
 
 
 def every_seconds_due_in(seconds):
-    """Return a period of a minute or more whose next tick on the wall clock comes in `seconds` to `seconds` + 3."""
-    now = system_clock.now()
-    return next(every for every in range(60, 86_400) if seconds <= -now % every <= seconds + 3)
+    """Return a period of about an hour whose next tick on the wall clock comes in `seconds`."""
+    due = system_clock.now() + seconds
+    return due / round(due / 3600)
 
 
 def still(what):
@@ -78,8 +79,8 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
     """Let a tick open a run, its API fail, its workers and its Redis die; return the system and the run's record."""
 
     def front(url):
-        proxies.append(HeadsProxy(url).__enter__())
-        return proxies[0].front
+        proxies.append(HeadsProxy(urlsplit(url).port).__enter__())
+        return f"http://127.0.0.1:{proxies[0].port}"
 
     env = {
         "SENTRY_DSN": ingest.dsn,
@@ -259,7 +260,7 @@ from rlm.ledger.store import Store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with Store(settings, keeps_server=True) as store:
-    lanes = Lanes(store, Connections(), "w1")
+    lanes = Lanes(store, Connections(), "w1", print)
     lane = threading.Thread(target=lanes.carry)
     lane.start()
     time.sleep(1.5)

@@ -55,13 +55,13 @@ SAME = [
 def test_each_document_is_the_one_of_its_command(inst, program):
     """To the last value, but for those that are of the moment."""
     letters(inst, 3)
-    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     program.post(f"/api/endpoints/{steps.ENDPOINT}/resume", {})
     for path, command in SAME:
         found, printed = program.json(path), inst.json(*command)
         assert still(found) == still(printed), path
     last = program.json("/api/status")["last"]
     assert program.json(f"/api/runs/{last[:-2]}") == inst.json("result")
+    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     assert program.json("/api/scaling") == {"wanted": 0, "alive": 1, "ready": 1}
 
 

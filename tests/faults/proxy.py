@@ -1,8 +1,7 @@
 """A TCP proxy between RLM and a server that fails like a network on command; a Redis proxy also knows each call.
 
 It listens on loopback and forwards to a TCP port or a Unix socket. `Proxy` has the commands for all proxies;
-`RedisProxy` reads the requests, names the place in RLM that each comes from, and fails one of them. The proxy towards
-the API is in tests/faults/api_proxy.py.
+`RedisProxy` reads the requests, names the place in RLM that each comes from, and fails one of them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import socket
 import struct
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -60,15 +59,6 @@ class Proxy:
     def accept(self) -> None:
         """Listen again, on the same port."""
         self.ask(self.listen())
-
-    @contextmanager
-    def away(self):
-        """Refuse while the block runs."""
-        self.refuse()
-        try:
-            yield
-        finally:
-            self.accept()
 
     def cut(self) -> None:
         """Reset every connection; new ones are accepted."""

@@ -9,7 +9,6 @@ import pytest
 from rlm.core.endpoint import FAILING
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
-from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
@@ -77,24 +76,3 @@ def test_no_event_spends_all_its_attempts_at_an_endpoint_that_fails_beside_a_hea
         assert failed.total() > FAILING
         assert max(failed.values()) < system.settings.retry.max_attempts
         system.assert_promises(events, [record])
-
-
-def test_a_rejected_event_is_a_dead_letter_at_once(system):
-    """400 makes a dead letter of an event, with the answer; it is not sent again until somebody retries it."""
-    primary = system.settings.event_types[0].endpoints[0].name
-    system.api.set_fault(primary, status=400)
-    events = system.push_evenly(25)
-
-    record = system.await_record(system.ask_for_run())
-
-    assert record["state"] == "completed"
-    assert record["counts"]["failed"] == 5
-    assert {letter["reason"] for letter in system.letters()} == {"rejected"}
-    system.assert_promises(events, [record])
-
-    system.api.set_fault(primary)
-    system.rlm("failed", "retry", "--all")
-    again = system.await_record(system.ask_for_run())
-    assert again["counts"]["taken"] == again["counts"]["completed"] == 5
-    assert again["counts"]["carried_over"] == 0
-    wait_until(lambda: not system.letters(), message="no dead letter is left")

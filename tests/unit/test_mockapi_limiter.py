@@ -27,3 +27,13 @@ def test_never_too_many_and_never_too_few(gaps):
         if fits:
             window.admit(at)
             admitted.append(at)
+
+
+def test_a_call_that_was_read_late_is_judged_by_when_it_came():
+    window = StrictWindow(Limit.parse("2 per 2 second"))
+    for at in (10.0, 13.0, 13.1):
+        assert window.wait_seconds(at) == 0
+        window.admit(at)
+
+    assert window.wait_seconds(11.0) == 0
+    assert window.wait_seconds(13.2) > 0
