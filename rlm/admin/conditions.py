@@ -256,7 +256,7 @@ class Scene(msgspec.Struct, frozen=True):
 def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
     """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError.
 
-    Some time after a run or a doubt no endpoint changes, so unless the look is to be `whole` none is read.
+    Some time after a run that left nothing over, or a doubt, no endpoint is read, unless the look is to be `whole`.
     """
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
@@ -270,7 +270,8 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     until = max(there.lease.doubted_at + HELD_SECONDS, *(timestamp(each.finished_at) + 15 for each in records), 0.0)
-    standings = standing(store) if whole or run or now_us / MICROSECONDS < until else {}
+    whole = whole or run is not None or now_us / MICROSECONDS < until or any(each.why for each in records[:1])
+    standings = standing(store) if whole else {}
     return Scene(store, there, unfit, run, now_us, standings, books(store), records, store.notes.begun())
 
 
@@ -659,9 +660,11 @@ def _run(scene: Scene) -> Iterator[Condition]:
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)
     # What else leaves events over is a condition itself, or an order.
-    others = {name for each in last.why if each.cause == "resting" for name in each.types}
-    others |= {name for entry in scene.standings.values() if _is_used_up(scene, entry) for name in entry.types}
-    why = [each for each in last.why if each.cause in {"slots", "lanes", "retries"} and {*each.types} - others]
+    rested = {name for each in last.why if each.cause == "resting" for name in each.types}
+    entries = [each for each in scene.standings.values() if (each.limit_at or "") > last.finished_at]
+    entries += [each for each in scene.standings.values() if _is_used_up(scene, each)]
+    others = {"lanes": rested, "retries": rested, "slots": rested.union(*(each.types for each in entries))}
+    why = [each for each in last.why if {*each.types} - others.get(each.cause, {*each.types})]
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
         failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
         fixes = [] if last.every_call_failed or causes == {"retries"} else [KINDS["backlog_grows"].remedy]
