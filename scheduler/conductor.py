@@ -120,7 +120,7 @@ class Conductor:
         if sharing := [(kind.name, kind.share) for kind in look.types if kind.share]:
             fields["shares"] = _json(sharing)
         self._office.keep()
-        store.runs.start(token, run.id, **fields)
+        store.runs.start(token, run.id, **fields)  # lanes may have calls from here on, and are woken
         crash_point("plan.written")
         extra = {"action": "plan", "run_id": run.id}
         log.info("Run %s is planned: %s: %s", run.id, planned(plan), plan.binds, extra=extra)
