@@ -67,7 +67,7 @@ _TROUBLES: dict[type[errors.StoreError], tuple[str, dict[str, str]]] = {
             "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
             "CERTIFICATE": "renew its certificate, or name its authority in redis.url (`ssl_ca_certs`)",
             "ConnectionError|TimeoutError": "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded "
-            "server again by itself",
+            "server again by itself, if its disk has room (`df`)",
         },
     ),
     errors.StoreGarbledError: (

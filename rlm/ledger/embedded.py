@@ -120,6 +120,7 @@ class EmbeddedServer:
                 child = self._child
                 if child and child.poll() is None and not Path(f"/proc/{child.pid}/fd/0").stat().st_nlink:
                     child.kill()  # its directory was removed; another user may have started the next there
+                    child.wait()
                 if not running(self._directory):
                     self._ensure()
 
@@ -159,8 +160,6 @@ class EmbeddedServer:
         with open(output, "a") as log, open(self._open("server.lock")) as lock:  # noqa: PTH123  # they are open
             if not _take(lock.fileno(), fcntl.LOCK_EX):
                 return False
-            if self._child is not None:
-                self._child.wait()
             self._child = subprocess.Popen(  # noqa: S603  # no part of it is from outside
                 command, stdin=lock, stdout=log, stderr=log, env={}, start_new_session=True
             )

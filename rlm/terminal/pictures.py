@@ -111,9 +111,8 @@ def _endpoint(end: EndpointView) -> list[RenderableType | float]:
 
 
 def _intake(run: RunDocument) -> Iterator[RenderableType]:
-    nouns = {"invalid item": run.counts.invalid, "duplicate": run.counts.duplicates}
-    if intake := [counted(number, noun) for noun, number in nouns.items() if number]:
-        yield Text(f"intake: {', '.join(intake)}", style=QUIET)
+    if number := run.counts.duplicates:  # dead letters are among the troubles
+        yield Text(f"intake: {counted(number, 'duplicate')}", style=QUIET)
 
 
 def _worker(worker: Worker) -> list[RenderableType]:

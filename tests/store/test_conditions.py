@@ -162,6 +162,8 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
     close_one(led, state="partial", why=(why,))
 
     assert (("leftovers", "last run") in found(led)) == is_told
+    led.rules.limit(led.settings.endpoints[steps.ENDPOINT], "31/minute", "op@h")
+    assert (("leftovers", "last run") in found(led)) == (is_told and cause != "slots")
 
 
 def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):

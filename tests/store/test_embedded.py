@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
+from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
 
@@ -85,6 +87,20 @@ def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_
     assert not (data_dir / "valkey.sock").exists()
     with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
         assert client.get("k") == b"v"
+
+
+def test_a_server_whose_directory_was_removed_is_ended_by_its_user_though_another_starts_the_next(
+    data_dir, monkeypatch
+):
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 3.0)  # so that it is the other
+    with EmbeddedServer(data_dir):
+        (old,) = servers_of(data_dir)
+        shutil.rmtree(data_dir)
+        other = User(data_dir)
+        other.await_server()
+        wait_until(lambda: not Path(f"/proc/{old}/exe").exists(), message="the old one has ended")
+        assert len(servers_of(data_dir)) == 1
+        other.leave()
 
 
 def test_in_a_deep_directory_the_socket_is_in_a_short_private_one(tmp_path):

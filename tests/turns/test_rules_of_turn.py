@@ -622,8 +622,10 @@ def test_removing_a_stamp_needs_ownership(world):
     assert len(world.stamps(a)) == 1
 
 
-@pytest.mark.parametrize("how", ["lease", "reap", "close"])
-def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how):
+@pytest.mark.parametrize(
+    ("how", "what"), [("lease", "lease ended"), ("reap", "worker lost"), ("close", "cut by the deadline")]
+)
+def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how, what):
     a = endpoint("a")
     world.start(kind("A", a), events=1)
     lane = world.lane()
@@ -640,6 +642,7 @@ def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how):
             assert world.store.runs.end(world.run.id, world.token)
 
     assert before <= world.stamps(a)["i1:A 1"] <= world.now
+    assert world.tally()[f"trouble:a {what}"] == 1
 
 
 def test_windows_are_trimmed_only_when_an_old_entry_stands_in_the_way(world):

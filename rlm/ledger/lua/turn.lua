@@ -215,7 +215,7 @@ if cancelled or barred then return done('wait', deadline + 300001 - now) end  --
 local due_at = first(P .. 'due')
 if due_at <= now then
   for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, 50)) do
-    put_back(member, 'nobody knows: its worker froze, or lost Redis')
+    put_back(member, 'nobody knows: its lease ended before an answer', 'lease ended')
   end
   due_at = first(P .. 'due')
 end
