@@ -163,7 +163,7 @@ class Intake(Part):
                 break
             chunk.items = index + 1
             try:
-                item = decode_item(raw, self._longest)
+                item = decode_item(raw, self._longest)  # what it has is valid: id, wallet, types, priority
             except BadItemError as error:
                 reject(raw, error)
                 continue
