@@ -43,7 +43,7 @@ local function claimed(id)
   return lane and {claims = values[1], lane = lane, stamp = stamp, endpoint = endpoint, trail = values[3], taken_at = values[4]}
 end
 -- What is known of an event's attempts: how many in all runs, in how many runs all of them, how many in the run named, where the last.
-local function attempts(tried) return string.match(tried or '0 0 0 - ', '^(%d+) (%d+) (%d+) (%S+) (.*)$') end
+local function attempts(tried) return string.match((tried or '') .. ' 0 0 0 - -', '(%d+) (%d+) (%d+) (%S+) (%S+)') end
 -- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
 local function revoke(id, text, kind)
   local record = claimed(id)
