@@ -27,7 +27,9 @@ from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import books
 from rlm.ledger.intake import Drain
-from rlm.ledger.processes import Register, Role, WorkerState
+from rlm.ledger.leases import Present, present
+from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.values import us_of
 from rlm.ledger.waker import Outage
 from rlm.plan import forecast
 from rlm.plan.causes import Look, add_look, reason_of
@@ -41,7 +43,7 @@ LOOK_SECONDS = 1.0
 #: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.
 GAP_SECONDS = 2.0
 #: No look begins so shortly before the deadline, seconds, or within so many answers of Redis: it would close late.
-LAST_SECONDS, LAST_ANSWERS = 0.2, 20
+LAST_SECONDS, LAST_ANSWERS = 0.2, 10
 #: Seconds between two looks while only the last calls are awaited.
 BUSY_SECONDS = 0.02
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
@@ -68,9 +70,8 @@ class Conductor:
         self._store = office.store
         self._run = run
         self._drain = Drain(self._store, office.token, run)
-        self._left_seconds = self._answer_seconds = 0.0  #: when the run was last read: to its deadline, and that took
-        self._scene: object = None  #: what the last full look saw, and when that was, monotonic seconds
-        self._seen_at = -math.inf
+        self._there: Present  #: what was last read, with the run
+        self._scene: object = None  #: what the last full look saw, and about when
         self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
         self._short_since = math.inf  #: since when workers are missing, monotonic seconds
 
@@ -107,11 +108,11 @@ class Conductor:
         self._publish()
         crash_point("plan.limits_published")
         self._read()
-        run, look = self._run, self.look(store.processes.register(), 0)
+        run, look = self._run, self.look(0)
         plan = self.plan_rest(look, 0)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
-            "restarts_before": store.processes.restarts(),
+            "restarts_before": self._there.restarts,
             "waits": self._waits(replace(look, lanes=max(1, look.lanes))),  # a lane may close the run before a look
         }
         fields |= {"most": 1} if plan.most else {}
@@ -119,7 +120,7 @@ class Conductor:
         if sharing := [(kind.name, kind.share) for kind in look.types if kind.share]:
             fields["shares"] = _json(sharing)
         self._office.keep()
-        store.runs.start(token, run.id, **fields)
+        store.runs.start(token, run.id, **fields)  # lanes may have calls from here on, and are woken
         crash_point("plan.written")
         extra = {"action": "plan", "run_id": run.id}
         log.info("Run %s is planned: %s: %s", run.id, planned(plan), plan.binds, extra=extra)
@@ -157,18 +158,21 @@ class Conductor:
 
     def _read(self) -> bool:
         """Read the run; return whether it is still open."""
-        asked_at = system_clock.monotonic()
-        current, now_us = self._store.runs.current_at()
-        answered_at = system_clock.monotonic()
-        self._answer_seconds = answered_at - asked_at
-        self._store.clock.hear(asked_at, now_us, answered_at)
+        keys = self._store.keys
+        beside = ("HGETALL", keys.requests), ("LLEN", keys.failed), ("LRANGE", keys.changes, 0, 0)
+        self._there = present(self._store, *beside)
         if self._store.clock.doubts[1]:  # the clock of Redis stepped: as it is renewed, the lease moves the deadline
             self._office.keep()
-            current, now_us = self._store.runs.current_at()
-        if current is None or current.id != self._run.id:
+            return self._read()
+        if self._there.run is None or self._there.run.id != self._run.id:
             return False
-        self._run, self._left_seconds = current, current.left_seconds(now_us)
+        self._run = self._there.run
         return True
+
+    @property
+    def _left_seconds(self) -> float:
+        """The seconds to the deadline, by the clock of Redis as it is known here."""
+        return self._run.left_seconds(us_of(self._store.clock.now()))
 
     def _look_once(self, *, is_away: bool) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
@@ -181,13 +185,14 @@ class Conductor:
         left = self._left_seconds
         if self._run.cancelled or self._run.failure or left <= 0:
             return self._wind_up(is_away=is_away)
-        if left < max(LAST_SECONDS, LAST_ANSWERS * self._answer_seconds):
-            return left
+        if left < max(LAST_SECONDS, LAST_ANSWERS * self._there.answer_seconds):
+            office.stop.wait(left)  # and then to end it without another question, unless somebody asks for something
+            return 0.0 if self._left_seconds > 0 else self._wind_up(is_away=is_away)
         is_away = bool(office.check_fit()) or is_away
-        register = store.processes.register()
-        goes_on = (not is_away and self._is_still(register)) or self._see(register, is_away=is_away)
-        store.letters.archive_some()  # of the letters that workers write
-        office.answer_requests(self._run.id)
+        goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
+        requests, letters, _ = self._there.replies
+        store.letters.archive_some(letters)  # of those that workers write
+        office.answer_requests(self._run.id, requests)
         if not goes_on:
             return None
         # Where Redis is far away a look takes long, and what is still to be drained must not wait for it.
@@ -209,27 +214,24 @@ class Conductor:
         if left <= 0:  # one wait without a question, for Redis may be far away
             system_clock.sleep(max(0.0, left + OVERTIME_SECONDS))
             return None
-        self._office.answer_requests(run.id)
+        self._office.answer_requests(run.id, self._there.replies[0])
         counts = self._store.ledger.count([*self._store.settings.types])
         return BUSY_SECONDS if any(count.inflight for count in counts.values()) else None
 
-    def _is_still(self, register: Register) -> bool:
+    def _is_still(self) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
-        store, now = self._store, system_clock.monotonic()
-        counts = store.ledger.count([*store.settings.types])
-        workers = [(each.id, each.state, each.sleeping) for each in register.living(Role.WORKER)]
-        scene = counts, workers, store.rules.changes(1)
-        if self._drain.over and scene == self._scene and now < self._seen_at + STILL_SECONDS:
-            return not any(count.inflight for count in counts.values())
-        self._scene, self._seen_at = scene, now
-        return False
+        counts = self._store.ledger.count([*self._store.settings.types])
+        workers = [(each.id, each.state, each.sleeping) for each in self._there.living(Role.WORKER)]
+        scene = counts, workers, self._there.replies[-1], system_clock.monotonic() // STILL_SECONDS
+        is_same, self._scene = scene == self._scene, scene
+        return is_same and self._drain.over and not any(count.inflight for count in counts.values())
 
-    def _see(self, register: Register, *, is_away: bool) -> bool:
+    def _see(self, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""
         store, token = self._store, self._office.token
-        self._adopt(register)
-        run, wanted = self._run, max(register.wanted, store.settings.workers.min)
-        look = self.look(register, wanted, is_away=is_away)
+        self._adopt()
+        run, wanted = self._run, max(self._there.wanted, store.settings.workers.min)
+        look = self.look(wanted, is_away=is_away)
         plan = self.plan_rest(look, wanted)
         if plan.workers > wanted and not look.shortage:  # never fewer: workers leave when the run closes
             store.runs.want(token, run.id, plan.workers)
@@ -246,13 +248,13 @@ class Conductor:
         store.runs.note(token, run.id, gone=gone, **fields)
         return not self._drain.over or any(count.open for count in look.counts.values())
 
-    def look(self, register: Register, wanted: int, *, is_away: bool = False) -> Look:
+    def look(self, wanted: int, *, is_away: bool = False) -> Look:
         """Return what there is of the run, if so many workers are wanted.
 
         Publish what to expect of calls, and the limits, as far as they have changed.
         """
-        store, run, types = self._store, self._run, types_in_force(self._store)
-        workers = register.living(Role.WORKER)
+        store, run, types = self._store, self._run, types_in_force(self._store, self._there.limits)
+        workers = self._there.living(Role.WORKER)
         ready = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
         ready = [worker for worker in ready if not worker.sleeping]
         calls = [call for call in store.calls.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED]
@@ -278,7 +280,8 @@ class Conductor:
             workers=len(ready),
             shortage=shortage,
             is_away=is_away,
-            answer_seconds=self._answer_seconds,
+            answer_seconds=self._there.answer_seconds,
+            room=room_of(store.settings, self._there),
         )
 
     def plan_rest(self, look: Look, wanted: int) -> Plan:
@@ -298,7 +301,7 @@ class Conductor:
         windows = {name: window.later(lead) for name, window in look.windows.items()}
         workload = Workload(waiting, look.types, windows, look.expected, look.calls, begun)
         turnaround = max(TURNAROUND_SECONDS, look.answer_seconds)
-        capacity = capacity_of(settings, wanted, turnaround, room=room_of(store))
+        capacity = capacity_of(settings, wanted, turnaround, room=look.room)
         if look.shortage:  # it stays so; otherwise all that are wanted come
             capacity = capacity.exactly(look.workers)
         gone = run.window_seconds - look.left_seconds + lead
@@ -315,10 +318,10 @@ class Conductor:
         self._store.rules.publish_limits(self._office.token)
         self._store.rules.publish(self._office.token, types_in_force(self._store), {})
 
-    def _adopt(self, register: Register) -> None:
+    def _adopt(self) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
         store, run, revision = self._store, self._run, self._store.settings.revision
-        if run.revision in {revision, *(worker.revision for worker in register.living(Role.WORKER))}:
+        if run.revision in {revision, *(worker.revision for worker in self._there.living(Role.WORKER))}:
             return
         self._publish()
         store.runs.note(self._office.token, run.id, revision=revision)

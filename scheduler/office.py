@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Mapping
 
 from rlm.admin.conditions import kept_apart
 from rlm.admin.text import capital
 from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
+from rlm.ledger.connect import text
 from rlm.ledger.leases import Reply, Standing
 from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
@@ -19,7 +21,7 @@ from rlm.processes.signals import StopSignals
 #: Seconds between two attempts of a command to take the lease.
 CAMPAIGN_SECONDS = 0.2
 #: Seconds after which a standby may take the lease of a silent scheduler; where Redis is far away as many answers of it
-#: as a look and its pause take twice, but not more than the longest.
+#: as a look and its pause take often, but not more than the longest.
 LEASE_SECONDS, LEASE_ANSWERS, LONGEST_LEASE_SECONDS = 3.0, 120, 30.0
 #: Minimum seconds between two renewals.
 RENEW_SECONDS = 0.75
@@ -76,8 +78,9 @@ class Office:
         asked_at = system_clock.monotonic()
         standing = self.store.leases.contend(self.owner, seconds)
         # One late answer makes nothing of a Redis nearby, and another scheduler is not to wait for so long.
-        self._answer_seconds = min(system_clock.monotonic() - asked_at, 2 * self._answer_seconds)
-        self._lease_seconds = min(max(LEASE_SECONDS, LEASE_ANSWERS * self._answer_seconds), LONGEST_LEASE_SECONDS)
+        before, self._answer_seconds = self._answer_seconds, system_clock.monotonic() - asked_at
+        slow_seconds = LEASE_ANSWERS * min(before, self._answer_seconds)
+        self._lease_seconds = min(max(LEASE_SECONDS, slow_seconds), LONGEST_LEASE_SECONDS)
         return standing
 
     def take(self, seconds: float) -> None:
@@ -129,9 +132,8 @@ class Office:
                 self.unfit = str(error)
         return self.unfit
 
-    def answer_requests(self, run_id: str) -> None:
+    def answer_requests(self, run_id: str, requests: Mapping[bytes, bytes]) -> None:
         """Answer requests for a run: this one is open, unless a lane has just had it closed. A flood of them waits."""
-        for _ in range(100):
-            if (request := self.store.schedule.next_request()) is None or not self.store.runs.is_open(run_id):
-                return
-            self.store.schedule.answer(request, Reply(open=run_id))
+        for request in [name for name, reply in requests.items() if not reply][:100]:
+            if self.store.runs.is_open(run_id):
+                self.store.schedule.answer(text(request), Reply(open=run_id))

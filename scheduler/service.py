@@ -184,10 +184,11 @@ class SchedulerService:
             insists_on_file=not office.allow_volatile,
             ticks_every=store.settings.run.every_seconds,
         )
-        while True:
+        pause = 0.0
+        while not self._stopped.wait(pause):
             try:
                 store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.letters.trouble))
+                pause = HEARTBEAT_SECONDS
             except StoreError as error:
-                log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-            if self._stopped.wait(HEARTBEAT_SECONDS):
-                return
+                log.debug("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
+                pause = AWAY_SECONDS  # it is missed as soon as Redis answers again

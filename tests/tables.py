@@ -90,11 +90,11 @@ def commands():
         command, name = context.command, context.info_name
         usage = " ".join([name, *command.collect_usage_pieces(context)[1:]]).replace("|", "\\|")
         options = [each for each in command.params if each.opts[0][0] == "-" and not getattr(each, "hidden", False)]
-        flags = code(
-            f for option in options if (f := max(option.opts, key=len)) not in {"--config", "--debug", "--json"}
-        )
-        printed = code((kind.__name__ for kind, names in PRINTED.items() if name in names), "-")
-        yield f"`rlm {usage}`", " ".join(command.help.partition("\n\n")[0].split()), flags, printed
+        flags = [max(option.opts, key=len) for option in options]
+        shown = code(flag for flag in flags if flag not in {"--config", "--debug", "--json"})
+        otherwise = "keys" if "--json" in flags else "-"
+        printed = code((kind.__name__ for kind, names in PRINTED.items() if name in names), otherwise)
+        yield f"`rlm {usage}`", " ".join(command.help.partition("\n\n")[0].split()), shown, printed
 
 
 def within(kind):

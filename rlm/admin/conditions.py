@@ -211,6 +211,7 @@ FIXES: Final[Mapping[str, str]] = {
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
     "not reachable": "look at the route and the firewall to {address}",
+    "lease ended": "see whether Redis or a worker's host stood still then: the log of `rlm supervisor` says so",
     "worker lost": "see the log of `rlm supervisor` for how its workers ended",
     "cut by the deadline": "have the API look at {address}, or lower its `timeout_seconds`",
     "no answer in time": "have the API look at {address}, or raise its `timeout_seconds`",
@@ -267,11 +268,11 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
             store.notes.note({}, ())
         except StoreRefusingError as error:
             unfit = (*unfit, Flaw("writes", error.what, error.remedy))
-    run, now_us = store.runs.current_at()
+    run, now_us = there.run, there.now_us
     records = tuple(store.runs.recent(GROWING_RUNS))
     until = max(there.lease.doubted_at + HELD_SECONDS, *(timestamp(each.finished_at) + 15 for each in records), 0.0)
     whole = whole or run is not None or now_us / MICROSECONDS < until or any(each.why for each in records[:1])
-    standings = standing(store) if whole else {}
+    standings = standing(store, there) if whole else {}
     return Scene(store, there, unfit, run, now_us, standings, books(store), records, store.notes.begun())
 
 
@@ -400,7 +401,7 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         if least <= scene.store.settings.run.leaving_seconds and abs(ahead) <= CLOCK_SECONDS:
             return
     if least > scene.store.settings.run.leaving_seconds:
-        yield _condition("redis_slow", host, took=span(least))
+        yield _condition("redis_slow", host, took=f"{1000 * least:.0f} ms")
     if abs(ahead) > CLOCK_SECONDS:
         yield _condition("clock_apart", host, seconds=span(abs(ahead)))
 
@@ -433,8 +434,9 @@ def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
 
 def revision_in_force(store: Store, there: Present | None = None) -> str:
     """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
-    if run := store.runs.current():
-        return run.revision
+    there = there or present(store)
+    if there.run:
+        return there.run.revision
     leads = leader(store, there)
     return leads.revision if leads else store.settings.revision
 
@@ -582,7 +584,7 @@ def _answers(scene: Scene) -> Iterator[Condition]:
     Of an endpoint that something was said of, that run may be any of the last hundred.
     """
     store, most_letters = scene.store, scene.store.settings.alarm.failed
-    tally, said = store.runs.tally() if scene.run else {}, {name.partition(" ")[2] for name in scene.begun}
+    tally, said = scene.books.tally if scene.run else {}, {name.partition(" ")[2] for name in scene.begun}
     for name, endpoint in store.settings.endpoints.items():
         further = map(store.runs.record, store.runs.history(100) if name in said else ())
         records = (each for each in chain(scene.records, further) if each and name in each.by_endpoint)
@@ -648,7 +650,7 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
 
 def _run(scene: Scene) -> Iterator[Condition]:
     """Find out whether the open run stands still, and what went wrong in the last one."""
-    if scene.run:
+    if scene.run and not scene.unfit:  # which is why it stands still
         yield from _standing_still(scene, scene.run)
     last = scene.last
     if last is None:
@@ -681,15 +683,16 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         why = f"should have been closed {span(overdue)} ago"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix="`rlm scheduler` closes it, or `rlm cancel`")
         return
-    types = scene.store.settings.event_types
-    waiting = {name: count.pending for name, count in scene.books.by_type.items()}
+    waits, types = run.waits.last if run.waits else {}, scene.store.settings.event_types
+    # For a slow Redis that is said of it.
+    waiting = {name: count.pending for name, count in scene.books.by_type.items() if waits.get(name) != "redis"}
     free = {name for name, entry in scene.standings.items() if entry.health == Circuit.OK and entry.free > 0}
     stuck = [kind for kind in types if waiting.get(kind.name) and free & {each.name for each in kind.endpoints}]
     if run.state != State.RUNNING or run.first_release_at is None or not stuck:
         return
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
-    is_held = run.waits is not None and "lanes" in {run.waits.last.get(kind.name) for kind in stuck}
+    is_held = "lanes" in {waits.get(kind.name) for kind in stuck}
     least = min(STILL_SECONDS, run.window_seconds / 3) if is_held else STILL_SECONDS
     if silent > max(least, *(2 * kind.processing_seconds for kind in types)):
         number = counted(sum(waiting[kind.name] for kind in stuck), "event")

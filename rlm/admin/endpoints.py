@@ -25,10 +25,12 @@ from rlm.core.endpoint import (
     Limited,
     WindowState,
     all_limited,
+    in_force,
     shut_by,
 )
 from rlm.core.files import user_name
 from rlm.ledger.calls import fullest, sent_by
+from rlm.ledger.leases import Present, present
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -48,9 +50,9 @@ LONGER_PERIOD = "its limit has a longer period now, of which not all calls are k
 HELD_SECONDS = 2 * 3600.0
 
 
-def standing(store: Store) -> dict[str, EndpointView]:
+def standing(store: Store, there: Present | None = None) -> dict[str, EndpointView]:
     """Return the state of each endpoint and budget by name."""
-    return {view.name: view for view in endpoint_list(store)}
+    return {view.name: view for view in endpoint_list(store, there)}
 
 
 class _Seen(NamedTuple):
@@ -63,19 +65,20 @@ class _Seen(NamedTuple):
     doubt: str
 
 
-def endpoint_list(store: Store) -> list[EndpointView]:
+def endpoint_list(store: Store, there: Present | None = None) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
-    limited, types = all_limited(store.endpoints().values()), defaultdict[str, list[str]](list)
+    there, types = there or present(store), defaultdict[str, list[str]](list)
+    limited = all_limited(in_force(each, there.limits) for each in store.settings.endpoints.values())
     for kind in store.settings.event_types:
         for name in {name for end in kind.endpoints for name in (end.name, _budget(end)) if name}:
             types[name].append(kind.name)
-    (_, windows), lease = store.windows.look(limited), store.leases.read()
+    now_us, windows = store.windows.look(limited)
     seen = _Seen(
         windows,
         newest_limits(store.rules.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
-        lease.doubt if store.now() < lease.doubted_at + HELD_SECONDS else "",
+        there.lease.doubt if now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
     )
     return [_view(each, seen, store.settings.run.guard_seconds) for each in limited]
 

@@ -20,6 +20,7 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import Plan
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
 from rlm.core.text import counted, is_name, safe_line
+from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.plan import compute_plan
@@ -46,9 +47,9 @@ MEASURED_RUNS = 20
 MOST_EVENTS = 10**15
 
 
-def types_in_force(store: Store) -> tuple[EventType, ...]:
-    """Return the configured types with the limits in force, from high to low priority."""
-    return tuple(_limited(store.settings.event_types, store.limits()))
+def types_in_force(store: Store, limits: Mapping[str, str] | None = None) -> tuple[EventType, ...]:
+    """Return the configured types with the limits in force, from high to low priority; unless given they are read."""
+    return tuple(_limited(store.settings.event_types, store.limits() if limits is None else limits))
 
 
 def _limited(kinds: Iterable[EventType], limits: Mapping[str, str]) -> Iterator[EventType]:
@@ -56,15 +57,15 @@ def _limited(kinds: Iterable[EventType], limits: Mapping[str, str]) -> Iterator[
         yield replace(kind, endpoints=tuple(in_force(endpoint, limits) for endpoint in kind.endpoints))
 
 
-def room_of(store: Store) -> int | None:
+def room_of(settings: Settings, there: Present) -> int | None:
     """Return how many workers the living hosts take; None if it is unknown, or there is neither supervisor nor worker.
 
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
-    if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(sharing.serving(supervisors, store.leases.read().revision))
-    by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
-    able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
+    if supervisors := there.living(Role.SUPERVISOR):
+        return sharing.room(sharing.serving(supervisors, there.lease.revision))
+    by_hand = [each for each in there.living(Role.WORKER) if not each.supervisor]
+    able = [each for each in by_hand if each.revision == settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None
 
 
@@ -241,8 +242,9 @@ def view_of(forecasts: Sequence[Forecast], question: Question) -> Plan:
 def _forecast(store: Store, question: Question) -> Forecast:
     """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
     settings, workers, numbers, windows = question.settings, question.asked.workers, question.counts, {}
-    types, window_seconds = _types(store, question), settings.run.window_seconds
-    is_ready = any(worker.state == WorkerState.READY for worker in store.processes.alive(Role.WORKER))
+    there = present(store)
+    types, window_seconds = _types(store, question, there.limits), settings.run.window_seconds
+    is_ready = any(worker.state == WorkerState.READY for worker in there.living(Role.WORKER))
     gone_seconds = START_SECONDS if is_ready else COMING_UP_SECONDS
     if not question.counts:
         numbers = {name: waiting.pending for name, waiting in queue_stats(store).by_type.items()}
@@ -253,7 +255,8 @@ def _forecast(store: Store, question: Question) -> Forecast:
     anew = {kind.name for kind in types if (kind.name, kind.processing_seconds) not in configured}
     store.calls.look()
     expected = {pair: each for pair, each in store.calls.expected(types).items() if pair[0] not in anew}
-    room = room_of(store) if settings.workers == store.settings.workers else None  # it follows workers.max
+    follows = settings.workers != store.settings.workers  # the room of the hosts follows workers.max
+    room = None if follows else room_of(store.settings, there)
     capacity = capacity_of(settings, room=room).exactly(workers)
     workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)
     plan = plan_run(settings, workload, capacity, gone_seconds, window_seconds)
@@ -280,13 +283,13 @@ def _look_ahead(plan: Plan, rates: Mapping[str, float] | None, every_seconds: fl
     return windows, f"At the arrivals of the last runs the backlog is gone in {counted(windows, 'window')}."
 
 
-def _types(store: Store, question: Question) -> tuple[EventType, ...]:
+def _types(store: Store, question: Question, published: Mapping[str, str]) -> tuple[EventType, ...]:
     """Return the types of a question; a limit in force stands for one in the settings that is as it is today."""
     today, planned = (
         {each.name: each.limit for each in all_limited(settings.endpoints.values())}
         for settings in (store.settings, question.settings)
     )
-    limits = {name: text for name, text in store.limits().items() if today[name] == planned.get(name)}
+    limits = {name: text for name, text in published.items() if today[name] == planned.get(name)}
     types = {kind.name: kind for kind in _limited(question.settings.event_types, limits)}
     for name, of_type in question.added.items():
         # Like the last, with the limit of the type, and in the budget if all are in it.

@@ -107,9 +107,9 @@ def lengths(entries: Books) -> QueueStats:
     return QueueStats(
         events=entries.events,
         staged=entries.staged,
-        processing=entries.unsettled if entries.run_id else 0,
+        processing=entries.unsettled if entries.run else 0,
         failed=entries.letters,
-        leftover=0 if entries.run_id else entries.unsettled,
+        leftover=0 if entries.run else entries.unsettled,
         by_type={},
     )
 

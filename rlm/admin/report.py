@@ -155,7 +155,7 @@ def open_status(store: Store, run: Run) -> RunStatus:
         **structs.asdict(known.workers),
         now=len(each),
         ready=sum(worker.state == WorkerState.READY and not worker.other_configuration for worker in each),
-        wanted=store.processes.wanted(),
+        wanted=there.wanted,
         other_configuration=sum(worker.other_configuration for worker in each),
         each=each,
     )
@@ -178,7 +178,7 @@ def open_status(store: Store, run: Run) -> RunStatus:
 def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...]:
     """Return the workers with their host, start and calls."""
     there = there or present(store)
-    workers, revision, now_us = there.living(Role.WORKER), revision_in_force(store, there), store.now_us()
+    workers, revision = there.living(Role.WORKER), revision_in_force(store, there)
     lanes = store.processes.lanes([worker.id for worker in workers])
     return tuple(
         Worker(
@@ -194,7 +194,7 @@ def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...
                 CallNow(
                     event_id=lane.event_id,
                     endpoint=lane.endpoint,
-                    seconds=round(max(0, now_us - lane.taken_us) / MICROSECONDS, 3),
+                    seconds=round(max(0, there.now_us - lane.taken_us) / MICROSECONDS, 3),
                 )
                 for lane in busy
             ),

@@ -21,7 +21,7 @@ from rlm.ledger.store import Store
 #: Seconds between two looks, and after one that saw a change.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
 #: Every so many looks, or while there is trouble with it, one is whole: it takes a command or two a key.
-WHOLE_LOOKS = 15
+WHOLE_LOOKS = 8
 _WHOLE = ("key_damaged", "redis_doubted", "endpoint_", "no_endpoint", "host_cut_off")
 #: Processes that start together, or while Redis takes no entries, are not missed for so many seconds.
 STARTING_SECONDS = 10.0

@@ -25,8 +25,8 @@ from rlm.ledger.values import MICROSECONDS
 
 log = logging.getLogger(__name__)
 
-#: No sleep is longer, seconds: a wake-up may be lost. What is overdue wakes lanes when the lease is renewed.
-LONGEST_SLEEP_SECONDS = 30.0
+#: No sleep is longer, seconds, in a run and without one: a wake-up may be lost.
+LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 30.0
 #: A lane asks this much after the moment that a turn named, so that it does not ask in vain, seconds.
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
@@ -229,7 +229,7 @@ class Lane:
             at = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
             until = min(at, now + LONGEST_SLEEP_SECONDS)
         elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
-            until = now + LONGEST_SLEEP_SECONDS
+            until = now + IDLE_SECONDS
         if until is not None:
             self._gate.learn(self.asked_at, reply.now, until)
 

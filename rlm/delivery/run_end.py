@@ -43,16 +43,16 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     nothing can settle any more; a letter that is retried meanwhile is the next run's.
     """
     while True:
-        run, now_us = store.runs.current_at()
+        state = books(store, [*store.settings.types])
+        run, left_seconds = state.run, state.run.left_seconds(state.now_us) if state.run else 0.0
         if run is None or run.id != run_id:
             return None
-        if run.state is not State.FINISHING:
-            state = books(store, [*store.settings.types])  # it is ended here
-            is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
+        if run.state is not State.FINISHING:  # it is ended here
+            is_late = token is None and left_seconds < -LATE_SECONDS
             failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
             waits, waiting = run.waits, any(count.pending for count in state.by_type.values())
-            if waits and waiting and run.left_seconds(now_us) > 0:  # no conductor need have looked since
+            if waits and waiting and left_seconds > 0:  # no conductor need have looked since
                 windows = store.windows.look(all_limited(store.endpoints().values()))[1]
                 waits = shut_at_last(waits, state.by_type, windows, store.settings.event_types)
             run = replace(run, state=State.FINISHING, spent=spent, failure=failure, waits=waits)

@@ -17,7 +17,7 @@ from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_li
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
-from rlm.ledger.connect import text, translated
+from rlm.ledger.connect import translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command
@@ -29,11 +29,12 @@ from rlm.plan.situation import Underway
 class Books(msgspec.Struct, frozen=True):
     """What is where at one instant: the events of each type, the lengths of the three lists, and the tally.
 
-    `run_id` is the open run, None between runs; then the tally counts dead letters that were retried for the next run,
-    as `taken`, and leftovers that were dropped, both since the last run.
+    `run` is the open run, None between runs; then the tally counts dead letters that were retried for the next run,
+    as `taken`, and leftovers that were dropped, both since the last run. `now_us` is the time of Redis, microseconds.
     """
 
-    run_id: str | None
+    run: Run | None
+    now_us: int
     events: int
     staged: int
     letters: int
@@ -57,12 +58,12 @@ class Books(msgspec.Struct, frozen=True):
 
     def _fault(self, name: str, last: Record | None) -> str:
         each, count = type_counts(self.tally, name), self.by_type[name]
-        if self.run_id is not None and each.leftover != count.unsettled:
+        if self.run is not None and each.leftover != count.unsettled:
             came = f"{each.taken} taken and {each.carried_over} carried over"
             return f"{came}, but {each.completed} completed, {each.failed} failed and {count.unsettled} unsettled"
-        if self.run_id is None and count.unsettled != count.pending:
+        if self.run is None and count.unsettled != count.pending:
             return f"no run is open, but {count.unsettled - count.pending} events are not ready"
-        if self.run_id is None and last is not None:
+        if self.run is None and last is not None:
             counted = last.by_type.get(name, TypeCounts())
             left = counted.leftover + each.taken - self.tally.get(f"dropped:{name}", 0)
             if left != count.pending:
@@ -89,14 +90,15 @@ def books(
     nothing is in flight, backing off or out of attempts.
     """
     keys, names = store.keys, types or store.known_types
-    read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
+    read: list[Command] = [("TIME",), ("HGETALL", keys.run), ("HGETALL", keys.tally)]
     read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
     counts, windows = store.ledger.count_commands(names), store.windows.commands(limited)
     calls = [("HGETALL", keys.held(worker_id)) for worker_id in worker_ids]
     replies = iter(store.batch([*read, *counts, *windows, *calls], transaction=True))
-    now_us, run_id, fields, events, staged, letters = islice(replies, len(read))
+    now_us, run, fields, events, staged, letters = islice(replies, len(read))
     return Books(
-        text(run_id) if run_id else None,
+        store.runs.read(run),
+        now_us,
         events,
         staged,
         letters,

@@ -134,8 +134,10 @@ class Intake(Part):
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         self._letters.archive_some()
-        while not self._letters.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
+        number = 1
+        while not self._letters.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS, number)):
             chunk = self._decode(run_id, items, priorities)
+            number = max(1, chunk.items)  # the next ones are probably like these
             lists = {"staging": self._keys.processing, "failed": self._keys.failed}
             read = b"\n".join(reversed(items[: chunk.items]))
             taken = int(self._run("take_chunk", **lists, token=token, run_id=run_id, read=read, chunk=chunk))
@@ -161,7 +163,7 @@ class Intake(Part):
                 break
             chunk.items = index + 1
             try:
-                item = decode_item(raw, self._longest)
+                item = decode_item(raw, self._longest)  # what it has is valid: id, wallet, types, priority
             except BadItemError as error:
                 reject(raw, error)
                 continue

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
+from rlm.core.run import Run
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Processes, Register, Role
-from rlm.ledger.scripts import Access, Part, ScriptReply
+from rlm.ledger.rules import read_limits
+from rlm.ledger.scripts import Access, Command, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 from rlm.settings import apart_of
 
@@ -221,9 +224,14 @@ def _read_reply(raw: bytes | None) -> Reply | None:
 
 
 class Present(Register, frozen=True):
-    """The register, and the lease."""
+    """What one round trip reads, in `answer_seconds`; `replies` are those to what else was asked, `limits` by name."""
 
     lease: Lease
+    run: Run | None
+    limits: Mapping[str, str]
+    now_us: int
+    answer_seconds: float
+    replies: Sequence[Any]
 
     @property
     def deputy(self) -> str | None:
@@ -238,8 +246,12 @@ class Present(Register, frozen=True):
         return [each for each in schedulers if each.id == self.lease.holder] or schedulers
 
 
-def present(store: Store) -> Present:
-    """Read who is there, in one round trip."""
-    register, now_us, (fields,) = store.processes.register_and(("HGETALL", store.keys.lease))
+def present(store: Store, *commands: Command) -> Present:
+    """Read who is there and what is in force, and the replies to more `commands`, in one round trip."""
+    limited, asked_at = all_limited(store.settings.endpoints.values()), system_clock.monotonic()
+    usual = ("HGETALL", store.keys.lease), ("HGETALL", store.keys.run), store.rules.limits_command(limited)
+    register, now_us, (lease, run, limits, *replies) = store.processes.register_and(*usual, *commands)
+    took = system_clock.monotonic() - asked_at
     with store.guarded():
-        return Present(register.entries, register.wanted, store.leases.lease_of(fields, now_us))
+        led, opened, in_force = store.leases.lease_of(lease, now_us), store.runs.read(run), read_limits(limits, limited)
+    return Present(register.entries, register.wanted, register.restarts, led, opened, in_force, now_us, took, replies)

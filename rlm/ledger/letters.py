@@ -72,12 +72,12 @@ class Letters(Part):
         """Remove these letters, which are archived; their events stay known as failed."""
         self._batch(("LREM", self._keys.failed, -1, raw) for raw in letters)
 
-    def archive_some(self) -> bool:
+    def archive_some(self, number: int | None = None) -> bool:
         """Move some of those beyond the bound to the archive; return whether there may be more.
 
-        After the disk refused, none is moved for a while.
+        After the disk refused, none is moved for a while. There are `number`, which is asked for unless it is given.
         """
-        more = 0 if self.trouble else self.count() - MOST_LETTERS
+        more = 0 if self.trouble else (self.count() if number is None else number) - MOST_LETTERS
         if more <= 0:
             return False
         surplus = self.oldest(0, min(PAGE, more))

@@ -87,11 +87,12 @@ _decode = msgspec.json.Decoder(Process).decode
 class Register(msgspec.Struct, frozen=True):
     """By role the processes: id, announcement, None if it is no longer heard from, and how old that is, seconds.
 
-    `wanted` is how many workers the conductor wants, over all hosts.
+    `wanted` is how many workers the conductor wants, over all hosts; `restarts` how many ever ended unexpectedly.
     """
 
     entries: Mapping[Role, Sequence[tuple[str, Process | None, float]]]
     wanted: int
+    restarts: int
 
     def living(self, role: Role) -> list[Process]:
         """Return the living processes of a role, oldest first."""
@@ -155,7 +156,8 @@ class Processes(Part):
             silence = (now_us - reading(whole, at, key, 0)) / MICROSECONDS
             process = reading(_decode, entry, key, None) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
             entries[Role(role)].append((process_id, process, max(0.0, silence)))
-        return Register(entries, reading(whole, fields.get(b"wanted"), key, 0)), now_us, replies
+        wanted, restarts = (reading(whole, fields.get(name), key, 0) for name in (b"wanted", b"restarts"))
+        return Register(entries, wanted, restarts), now_us, replies
 
     def alive(self, role: Role) -> list[Process]:
         """Return the living processes of a role, oldest first."""
@@ -169,18 +171,6 @@ class Processes(Part):
     def count_restart(self) -> None:
         """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
         self._ask("HINCRBY", self._keys.processes, "restarts", 1)
-
-    def restarts(self) -> int:
-        """Return how many workers ever ended unexpectedly."""
-        return self._number("restarts")
-
-    def wanted(self) -> int:
-        """Return how many workers the conductor wants, over all hosts."""
-        return self._number("wanted")
-
-    @translated()
-    def _number(self, field: str) -> int:
-        return reading(whole, self._ask("HGET", self._keys.processes, field), self._keys.processes, 0)
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""

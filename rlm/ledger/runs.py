@@ -69,15 +69,11 @@ class Runs(Part):
 
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        return self._read(self._ask("HGETALL", self._keys.run))
-
-    def current_at(self) -> tuple[Run | None, int]:
-        """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
-        fields, now_us = self._batch([("HGETALL", self._keys.run), ("TIME",)])
-        return self._read(fields), now_us
+        return self.read(self._ask("HGETALL", self._keys.run))
 
     @translated()
-    def _read(self, fields: Mapping[bytes, bytes]) -> Run | None:
+    def read(self, fields: Mapping[bytes, bytes]) -> Run | None:
+        """Return the open run by its hash, or None."""
         run_id = text(fields.get(b"run_id", b""))
         return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None
 

@@ -189,9 +189,8 @@ class Part:
             self._store.client.script_load(script.source)
         return self._batch(script.command({"prefix": self._keys.prefix, **call}) for call in calls)
 
-    def _pages(self, key: str, skip: int = 0, *, from_end: bool = False) -> Iterator[list[bytes]]:
-        """Yield a list of entries of any size page by page, from its beginning, or its end backwards."""
-        number = 1
+    def _pages(self, key: str, skip: int = 0, number: int = 1, *, from_end: bool = False) -> Iterator[list[bytes]]:
+        """Yield a list of entries of any size page by page, `number` in the first, from its beginning or end."""
         while True:
             first, last = (-skip - number, -skip - 1) if from_end else (skip, skip + number - 1)
             page = self._ask("LRANGE", key, first, last)
@@ -201,10 +200,13 @@ class Part:
             skip += number
             number = max(1, min(PAGE, 4 * number, PAGE_BYTES * number // (sum(map(len, page)) or 1)))
 
-    def _oldest(self, key: str, skip: int, most: int) -> list[bytes]:
-        """Return up to `most` entries of a list after the `skip` oldest, oldest first, about a megabyte at the most."""
+    def _oldest(self, key: str, skip: int, most: int, number: int = 1) -> list[bytes]:
+        """Return up to `most` entries of a list after the `skip` oldest, oldest first, about a megabyte at the most.
+
+        `number` of them are small enough to be read at once.
+        """
         entries: list[bytes] = []
-        for page in self._pages(key, skip, from_end=True):
+        for page in self._pages(key, skip, number, from_end=True):
             entries += page
             if len(entries) >= most or sum(map(len, entries)) >= PAGE_BYTES:
                 break

@@ -42,8 +42,8 @@ class Look(msgspec.Struct, frozen=True):
 
     `counts` are by type, `windows` by the name of endpoint or budget, `types` have the limits in force, and `calls` are
     under way. The workers that are ready for the run and do not sleep have the `lanes`; `shortage` says how many are
-    missing, empty if they are on their way. `is_away`: Redis was away or not fit since the last look; it took
-    `answer_seconds` to answer.
+    missing, empty if they are on their way. The hosts take `room`, if that is known. `is_away`: Redis was away or not
+    fit since the last look; it took `answer_seconds` to answer.
     """
 
     counts: Mapping[str, Counts]
@@ -57,6 +57,7 @@ class Look(msgspec.Struct, frozen=True):
     shortage: str = ""
     is_away: bool = False
     answer_seconds: float = 0.0
+    room: int | None = None
 
 
 def reason_of(look: Look, kind: EventType) -> str:

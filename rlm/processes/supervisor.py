@@ -24,7 +24,7 @@ from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import divide, entry_of, places_left, serving
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 
-#: Maximum seconds between two turns, and while others still have this host's places.
+#: Maximum seconds between two turns, and while others still have this host's places or Redis is away.
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
@@ -130,6 +130,7 @@ class Supervisor:
                     pause = self._scale(there)
         except StoreError as error:
             self._outage.tell(error, "the workers stay as they are")
+            pause = CROWDED_SECONDS  # it is missed as soon as Redis answers again
         else:
             self._outage.over()
         return pause

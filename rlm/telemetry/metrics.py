@@ -161,14 +161,14 @@ def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
 def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
     workers = scene.there.living(Role.WORKER)
     states = Counter(worker.state for worker in workers)
-    yield "rlm_workers_wanted", store.processes.wanted()
+    yield "rlm_workers_wanted", scene.there.wanted
     for state in WorkerState:
         yield "rlm_workers", states[state], state
     yield "rlm_lanes", sum(worker.threads for worker in workers)
     yield "rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers])))
     for worker in workers:
         yield "rlm_worker_completed_total", worker.completed, worker.id
-    yield "rlm_worker_restarts_total", store.processes.restarts()
+    yield "rlm_worker_restarts_total", scene.there.restarts
 
 
 def _totals(store: Store) -> Iterator[_Sample]:

@@ -149,7 +149,7 @@ def rests(*names: str) -> Callable[[System], bool]:
 
 
 def has_workers(system: System) -> bool:
-    return len(system.workers()) >= system.store.processes.wanted()
+    return len(system.workers()) >= system.store.processes.register().wanted
 
 
 def conducts_again(system: System) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlm.delivery.run_end import REDIS_AWAY
+from rlm.ledger.leases import present
 from tests.faults.test_takeover import SilentProxy, cut_off, freeze, kill, start_standby
 from tests.values import as_json
 from tests.wait import wait_until
@@ -73,8 +74,8 @@ def busy_run(make_system, *others: str, far: Iterable[str] = ("scheduler",)):
 
 def left_seconds(system) -> float:
     """Return the seconds to the deadline of the open run."""
-    run, now_us = system.store.runs.current_at()
-    return run.left_seconds(now_us)
+    there = present(system.store)
+    return there.run.left_seconds(there.now_us)
 
 
 CASES = [

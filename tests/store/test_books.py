@@ -41,7 +41,7 @@ def test_the_books_balance_wherever_events_are(store):
 
     read = books(store)
 
-    assert (read.run_id, read.unsettled, read.faults()) == (run_id, 4, [])
+    assert (read.run.id, read.unsettled, read.faults()) == (run_id, 4, [])
 
 
 @pytest.mark.parametrize("taken", [3, 1])

@@ -110,7 +110,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
 
     close(store, token, run)
 
-    assert store.processes.wanted() == kept
+    assert store.processes.register().wanted == kept
 
 
 def test_what_is_left_over_early_waited_for_what_keeps_it_then(store, token, running, monkeypatch):

@@ -130,7 +130,7 @@ def test_while_nothing_changes_a_conductor_only_counts(store, office, monkeypatc
 
     monkeypatch.setattr("scheduler.conductor.LOOK_SECONDS", 0.02)
     monkeypatch.setattr(Conductor, "look", noted)
-    monkeypatch.setattr(store.letters, "archive_some", step)
+    monkeypatch.setattr(office, "keep", step)
 
     Conductor(office, run).await_end()
 

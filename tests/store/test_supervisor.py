@@ -110,7 +110,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog)
     os.kill(dead.pid, signal.SIGSEGV)
     wait_until(lambda: len(host.workers) == 2, timeout=8, message="it is replaced")
 
-    assert host.store.processes.restarts() == 1
+    assert host.store.processes.register().restarts == 1
     assert steps.claim(host.store, host.workers[1].id).event_id == call.event_id
     (record,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert "by SIGSEGV" in record.getMessage()

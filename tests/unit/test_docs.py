@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from rlm.admin.conditions import KINDS
 from rlm.admin.planning import capacity_of, plan_run
 from rlm.cli.group import rlm
 from rlm.plan.situation import Workload
@@ -121,6 +122,13 @@ def project_files():
 def test_every_table_says_what_the_code_says(path, text, renewed):
     """Settings, commands, documents, metrics, conditions, each with its names, in its order and its words."""
     assert text == renewed, f"{path.name}: `uv run python -m tests.tables` writes its tables"
+
+
+def test_a_remedy_is_a_command_a_setting_or_a_thing_by_name():
+    """Something in backticks, a path, or what the cause asks for; never a look at another line."""
+    for code, kind in KINDS.items():
+        assert re.search(r"`|/|\{fix\}|it ends|keep a copy", kind.remedy), code
+        assert not re.search(r"see above|find out", kind.remedy), code
 
 
 @each_page

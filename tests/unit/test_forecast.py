@@ -23,7 +23,6 @@ def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
     """An event in flight whose call is not known waits."""
     planned_for = []
     monkeypatch.setattr(conductor, "plan_run", lambda _, workload, *_rest: planned_for.append(workload))
-    monkeypatch.setattr(conductor, "room_of", lambda _: None)
     drain = SimpleNamespace(left=0, takes=lambda _: 0, untaken=lambda _: {})
     monkeypatch.setattr(conductor, "Drain", lambda *_: drain)
     settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from rlm.admin.conditions import KINDS
 from rlm.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,12 @@ def test_every_metric_that_a_query_names_exists_with_its_labels():
             metric = by_name.get(name) or by_name[re.sub(r"_(bucket|count|sum)$", "", name)]
             labels = set(re.findall(r"(\w+)(?:=~|!=|!~|=)", matchers))
             assert labels <= {*metric.labels, *OF_PROMETHEUS}, query
+
+
+def test_every_alert_names_the_codes_that_raise_it():
+    """Alerts and conditions are one list; what Prometheus alone can know has no code."""
+    codes = {code for match in re.findall(r'code=~?"([^"]+)"', ALERTS.read_text()) for code in match.split("|")}
+    assert codes <= {*KINDS}
 
 
 def test_every_alert_leads_to_its_symptom():

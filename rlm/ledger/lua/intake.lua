@@ -10,6 +10,7 @@ end
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)
   local scored, new, arrivals = {}, 0, call('HINCRBY', P .. 'lease', 'sequence', 0)
+  local taken_at = string.format('%.6f', now / 1000000)
   for _, event in ipairs(events) do
     local id, key = event[1], event_key(event[1])
     local fields = redis.pcall('HLEN', key)
@@ -17,7 +18,7 @@ local function enter(events, item_of)
     if fields == 0 then
       new = new + 1
       local kind, score = kind_of(id), event[3] + arrivals + new
-      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', now / 1000000)
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
       local scores = scored[kind] or {}
       scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
     end
