@@ -249,7 +249,7 @@ def test_what_a_worker_holds_is_dropped_if_it_is_something_else(world):
 def test_an_overdue_event_whose_fields_hold_something_else_waits_again(world):
     world.start(kind("A"), events=1)
     call = world.lane().call()
-    world.client.hset(world.keys.event(call.event_id), mapping=dict.fromkeys(("claims", "owner", "tried"), "x"))
+    world.client.hset(world.keys.event(call.event_id), mapping=dict.fromkeys(("claims", "tried"), "x"))
     world.client.zadd(world.keys.due, {call.event_id: 1})
 
     assert world.lane(2).call().event_id == call.event_id
@@ -1189,7 +1189,6 @@ def test_three_deaths_make_a_dead_letter_unless_rlm_caused_them(world):
         lane.call()
         assert world.store.ledger.reap(lane.worker, died=False) == 1
     for number in range(3):
-        assert world.place("i1:A") == ("backoff" if number == 2 else "ready")  # its mates come back after it
         lane = world.lane(1, f"here:{number}:w")
         lane.call()
         world.store.ledger.reap(lane.worker)
@@ -1198,6 +1197,25 @@ def test_three_deaths_make_a_dead_letter_unless_rlm_caused_them(world):
     assert world.tally()["failed:A"] == 1
     assert world.client.llen(world.keys.failed) == 1
     assert world.store.ledger.reap("here:2:w") == 0
+
+
+def test_of_those_that_were_with_two_workers_as_they_died_one_is_called_at_a_time(world):
+    """However long the next worker takes to come up: only the one that kills it dies with it."""
+    world.start(kind("A"), events=2)
+    for number in range(2):
+        for lane in (1, 2):
+            world.lane(lane, f"here:{number}:w").call()
+        world.store.ledger.reap(f"here:{number}:w")
+    killer, other = world.lane(1, "here:2:w"), world.lane(2, "here:2:w")
+
+    killed = killer.call().event_id
+    assert other.ask().wait == 1000
+    world.store.ledger.reap(killer.worker)
+    (spared,) = {"i1:A", "i2:A"} - {killed}
+
+    assert (world.place(killed), world.place(spared)) == ("failed", "backoff")
+    world.client.zadd(world.keys.due, {f"later {spared}": 0})
+    assert world.lane(1, "here:3:w").call().event_id == spared
 
 
 def test_a_reap_wakes_and_takes_only_what_the_dead_worker_has(world):

@@ -3,24 +3,15 @@
 -- poison   so many deaths make an event one of the dead `letters`; 0: this one is not counted, because RLM caused it
 -- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
-local taken, apart = 0, 0
+local taken = 0
 for _, value in ipairs(try('HVALS', P .. 'held:' .. worker)) do
-  local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
+  local claims, id = string.match(value, '^%d+ (%d+) %S+ %d+ (.*)$')
   local record = id and claimed(id)
   if record and record.claims == claims and string.match(record.lane, '^%S+') == worker then
     revoke(id, 'nobody knows: its worker died')
     taken = taken + 1
-    local left = poison == 0 and FAR or poison - call('HINCRBY', event_key(id), 'deaths', 1)
-    if left <= 0 and letters[id] then
-      retire(id, letters[id])
-    elseif left == 1 then
-      -- These come back one after the other, so that only the one that kills its worker dies a last time.
-      call('HDEL', event_key(id), 'owner')
-      call('ZADD', P .. 'due', now + apart, 'later ' .. id)
-      apart = apart + 1000000 + 2 * (terms_of(endpoint, kind_of(id)) or {0, 0})[2]
-    else
-      make_ready(id, true)
-    end
+    local is_poison = poison > 0 and call('HINCRBY', event_key(id), 'deaths', 1) >= poison
+    if is_poison and letters[id] then retire(id, letters[id]) else make_ready(id, true) end
   end
 end
 call('DEL', P .. 'held:' .. worker)

@@ -43,7 +43,7 @@ local function claimed(id)
   return lane and {claims = values[1], lane = lane, stamp = stamp, endpoint = endpoint, trail = values[3], taken_at = values[4]}
 end
 -- What is known of an event's attempts: how many in all runs, in how many runs all of them, how many in the run named, where the last.
-local function attempts(tried) return string.match(tried or '0 0 0 - ', '^(%d+) (%d+) (%d+) (%S+) (.*)$') end
+local function attempts(tried) return string.match((tried or '') .. ' 0 0 0 - -', '(%d+) (%d+) (%d+) (%S+) (%S+)') end
 -- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
 local function revoke(id, text, kind)
   local record = claimed(id)
@@ -166,7 +166,7 @@ local function done(name, value)  -- no call this time
   return {cmsgpack.pack(answer)}
 end
 local function look(id)
-  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried')
+  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried', 'deaths')
 end
 local function give(id, claims, endpoint, stamp, record)
   local terms, attempt, runs, tries, tried_in = terms_of(endpoint, kind_of(id)) or {'', 0, 0}, attempts(record[4])
@@ -289,6 +289,16 @@ for _, place in ipairs(avoids(record) and call('ZRANGEBYSCORE', P .. 'free:' .. 
     name, opens_next, failing = other, after, fails
     break
   end
+end
+if number(record[5]) >= 2 then  -- who was with two workers as they died is called alone, so that only the one that kills dies a last time
+  local other = call('HGET', P .. 'run', 'apart')
+  if other and claimed(other) then
+    call('ZREM', P .. 'ready:' .. kind, id)
+    call('ZADD', P .. 'due', now + 1000000, 'later ' .. id)
+    index(kind)
+    return done('wait', 1000)
+  end
+  call('HSET', P .. 'run', 'apart', id)
 end
 if record.err then call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of, at = rule(name), us(now)
