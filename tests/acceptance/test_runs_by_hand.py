@@ -25,6 +25,18 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
         assert system.store.processes.register().entries[Role.SUPERVISOR] == []
 
 
+def test_start_wait_does_not_count_on_a_supervisor_that_was_killed_just_before(make_system):
+    """Its entry stands for some seconds, and nobody would start a worker."""
+    with make_system() as system:
+        supervisor = system.start("supervisor")
+        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=30, message="it is there")
+        supervisor.kill()
+        supervisor.wait()
+        system.push_evenly(5)
+
+        assert json.loads(system.rlm("start", "--wait", "--json").stdout)["counts"]["completed"] == 5
+
+
 def test_a_worker_started_by_hand_works_beside_the_others(make_system):
     """`rlm worker start` alone carries a run, is listed, and leaves on TERM with what it has in hand done."""
     with make_system() as system:
