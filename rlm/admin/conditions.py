@@ -662,10 +662,11 @@ def _run(scene: Scene) -> Iterator[Condition]:
     entries = [each for each in scene.standings.values() if (each.limit_at or "") > last.finished_at]
     entries += [each for each in scene.standings.values() if _is_used_up(scene, each)]
     others = {"lanes": rested, "retries": rested, "slots": rested.union(*(each.types for each in entries))}
+    others |= {"workers": rested} if last.workers.restarted else {}  # some came, and ended
     why = [each for each in last.why if {*each.types} - others.get(each.cause, {*each.types})]
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
         failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
-        fixes = [] if last.every_call_failed or causes == {"retries"} else [KINDS["backlog_grows"].remedy]
+        fixes = [] if last.every_call_failed or causes <= {"retries", "workers"} else [KINDS["backlog_grows"].remedy]
         fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in failed[:1]]
         words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
         yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
@@ -692,7 +693,8 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         return
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
-    is_held = "lanes" in {waits.get(kind.name) for kind in stuck}
+    is_lost = any(field.endswith(" worker lost") for field in scene.books.tally)  # then calls do not last
+    is_held = not is_lost and "lanes" in {waits.get(kind.name) for kind in stuck}
     least = min(STILL_SECONDS, run.window_seconds / 3) if is_held else STILL_SECONDS
     if silent > max(least, *(2 * kind.processing_seconds for kind in types)):
         number = counted(sum(waiting[kind.name] for kind in stuck), "event")
