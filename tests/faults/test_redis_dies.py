@@ -5,26 +5,15 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
-
 from rlm.core.errors import StoreError
 from tests.faults.test_processes_die import assert_next_run
 from tests.values import as_json
 from tests.wait import wait_until
 
 
-@pytest.fixture
-def patient(make_system):
-    """A system whose window and time-outs suffice however long processes take to start, its server again."""
-    env = {"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "4", "RLM_RETRY__TIMEOUT_SECONDS": "20"}
-    with make_system(env=env) as made:
-        made.start_both()
-        yield made
-
-
-def test_a_killed_server_is_revived_and_the_run_goes_on(patient):
+def test_a_killed_server_is_revived_and_the_run_goes_on(unhurried):
     """KILL for the embedded server: whoever needs it first starts it again, and nothing acknowledged is lost."""
-    system = patient
+    system = unhurried
     events = system.push_evenly(400)
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.answered()) > 100, timeout=30, message="the run is in its middle")
