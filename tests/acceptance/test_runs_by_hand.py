@@ -21,7 +21,11 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
 
         start.kill()
 
-        wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
+        wait_until(
+            lambda: not system.store.processes.register().living(Role.SUPERVISOR),
+            timeout=8,
+            message="it has signed off",
+        )
         assert system.store.processes.register().entries[Role.SUPERVISOR] == []
 
 
@@ -29,7 +33,7 @@ def test_start_wait_does_not_count_on_a_supervisor_that_was_killed_just_before(m
     """Its entry stands for some seconds, and nobody would start a worker."""
     with make_system() as system:
         supervisor = system.start("supervisor")
-        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=30, message="it is there")
+        wait_until(lambda: system.store.processes.register().living(Role.SUPERVISOR), timeout=30, message="it is there")
         supervisor.kill()
         supervisor.wait()
         system.push_evenly(5)

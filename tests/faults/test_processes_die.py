@@ -125,7 +125,7 @@ def test_another_worker_stands_in_for_a_frozen_one_long_before_it_is_killed(make
 
 def busiest(system):
     """Return the ready workers, as they are registered."""
-    return [one for one in system.store.processes.alive("worker") if one.state == "ready"]
+    return [one for one in system.store.processes.register().living("worker") if one.state == "ready"]
 
 
 def calls_held(system, worker):
