@@ -35,7 +35,7 @@ def at(monkeypatch):
 
     def set_to(moment):
         monkeypatch.setattr(type(system_clock), "now", lambda _self: moment)
-        monkeypatch.setattr(RedisClock, "at", lambda _self, _moment: moment)
+        monkeypatch.setattr(RedisClock, "now", lambda _self: moment)
 
     return set_to
 
