@@ -63,11 +63,10 @@ class Office:
         if self.token:
             if not led:
                 log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
+                self._contend(self._lease_seconds)
             if self.standing.why:
                 told = "%s. Each endpoint is held for its longest period, once"
                 log.warning(told, capital(self.standing.why), extra={"action": "hold_endpoints"})
-            if not led:
-                self._contend(self._lease_seconds)
         elif before is None or before.holder != self.standing.holder:
             why = kept_apart(self.store, self.standing) or f"{self.standing.holder} conducts"
             log.info("Scheduler %s stands by: %s", self.owner, why, extra={"action": "stand_by"})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shutil
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 from uuid import uuid4
@@ -98,6 +101,15 @@ def pytest_configure(config):
         place = tempfile.TemporaryDirectory(prefix="rlm-tests-", ignore_cleanup_errors=True)
         config.stash[_PLACE] = os.environ["TMPDIR"] = place.name  # what killed processes leave goes with it
         config.add_cleanup(place.cleanup)
+        config.add_cleanup(functools.partial(_remove_dead_templates, time.time()))
+
+
+def _remove_dead_templates(since):
+    """Remove what templates of workers left in /tmp that were killed with all their family: a socket nobody answers."""
+    for listener in Path("/tmp").glob("pymp-*/listener-*"):
+        with suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as client:  # a living one may end just now
+            if listener.parent.stat().st_mtime >= since and client.connect_ex(str(listener)) == errno.ECONNREFUSED:
+                shutil.rmtree(listener.parent, ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -197,7 +197,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "dead_letters": Kind(
         "error", "there are more dead letters than alarm.failed",
         "there are {number}, more than alarm.failed ({most})",
-        "`rlm failed list` says why; `rlm failed retry` sends them, `rlm failed drop` removes them",
+        "`rlm failed list --grouped` says why; `rlm failed retry --all` sends them, `rlm failed drop ID` removes one",
     ),
     "no_archive": Kind(
         "error", "dead letters cannot be archived, so no more items are taken once there are too many",
@@ -485,17 +485,13 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
-    trouble, most, hosts = (
-        [each.trouble for each in able if each.trouble],
-        room(serving(able, revision)),
-        _hosts_of(able),
-    )
-    who = "others" if ready else "they"
-    why, fix = f"{who} are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
+    trouble, most = [each.trouble for each in able if each.trouble], room(serving(able, revision))
+    who, log = "others" if ready else "they", f"see the log of the supervisor on {_hosts_of(able)}"
+    why, fix = f"{who} are not up yet, or make no calls", f"`rlm worker list` shows each; {log}"
     if not able:
         why, fix = "no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"
     elif trouble:
-        why, fix = trouble[0], f"see the log of the supervisor on {hosts} for how they ended"
+        why, fix = trouble[0], f"{log} for how they ended"
     elif most < wanted:
         why = f"the hosts take {most:,}"
         fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
@@ -571,9 +567,9 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     types, fails = scene.store.settings.event_types, {name: _fails(entry) for name, entry in scene.standings.items()}
     shut = {name for name, entry in scene.standings.items() if fails[name] or entry.health == Circuit.PAUSED}
     waiting = {name: count.unsettled for name, count in scene.books.by_type.items()}
-    failing = [kind for kind in types if shut.issuperset(each.name for each in kind.endpoints)]
-    named = [(kind.name, next((each.name for each in kind.endpoints if fails[each.name]), "")) for kind in failing]
-    down = [(name, waiting[name], end) for name, end in named if end and waiting.get(name)]
+    ends = {kind.name: [each.name for each in kind.endpoints] for kind in types}
+    failing = {name: [*filter(fails.get, names)] for name, names in ends.items() if shut.issuperset(names)}
+    down = [(name, waiting[name], failed[0]) for name, failed in failing.items() if failed and waiting.get(name)]
     if down and len(failing) == len(types):
         down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
     for subject, number, name in down:
@@ -666,10 +662,11 @@ def _run(scene: Scene) -> Iterator[Condition]:
     entries = [each for each in scene.standings.values() if (each.limit_at or "") > last.finished_at]
     entries += [each for each in scene.standings.values() if _is_used_up(scene, each)]
     others = {"lanes": rested, "retries": rested, "slots": rested.union(*(each.types for each in entries))}
+    others |= {"workers": rested} if last.workers.restarted else {}  # some came, and ended
     why = [each for each in last.why if {*each.types} - others.get(each.cause, {*each.types})]
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
         failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
-        fixes = [] if last.every_call_failed or causes == {"retries"} else [KINDS["backlog_grows"].remedy]
+        fixes = [] if last.every_call_failed or causes <= {"retries", "workers"} else [KINDS["backlog_grows"].remedy]
         fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in failed[:1]]
         words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
         yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
@@ -687,21 +684,19 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         why = f"should have been closed {span(overdue)} ago"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix="`rlm scheduler` closes it, or `rlm cancel`")
         return
-    waits = run.waits.last if run.waits else {}
+    waits, types = run.waits.last if run.waits else {}, scene.store.settings.event_types
     # For a slow Redis that is said of it.
     waiting = {name: count.pending for name, count in scene.books.by_type.items() if waits.get(name) != "redis"}
-    stuck = [
-        kind
-        for kind in scene.store.settings.event_types
-        if waiting.get(kind.name) and any(_takes_calls(scene.standings.get(each.name)) for each in kind.endpoints)
-    ]
+    free = {name for name, entry in scene.standings.items() if entry.health == Circuit.OK and entry.free > 0}
+    stuck = [kind for kind in types if waiting.get(kind.name) and free & {each.name for each in kind.endpoints}]
     if run.state != State.RUNNING or run.first_release_at is None or not stuck:
         return
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
-    is_held = "lanes" in {waits.get(kind.name) for kind in stuck}
+    is_lost = any(field.endswith(" worker lost") for field in scene.books.tally)  # then calls do not last
+    is_held = not is_lost and "lanes" in {waits.get(kind.name) for kind in stuck}
     least = min(STILL_SECONDS, run.window_seconds / 3) if is_held else STILL_SECONDS
-    if silent > max(least, *(2 * kind.processing_seconds for kind in scene.store.settings.event_types)):
+    if silent > max(least, *(2 * kind.processing_seconds for kind in types)):
         number = counted(sum(waiting[kind.name] for kind in stuck), "event")
         why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
         hosts = _hosts_of(scene.there.living(Role.WORKER))
@@ -710,10 +705,6 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
             why = f"has completed nothing for {span(silent)}: calls without an answer hold all lanes, and {number} wait"
             fix = "`rlm status` names their endpoints: have the API look at it, or lower its `timeout_seconds`"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)
-
-
-def _takes_calls(entry: EndpointView | None) -> bool:
-    return entry is not None and entry.health == Circuit.OK and entry.free > 0
 
 
 def _books(scene: Scene) -> Iterator[Condition]:

@@ -25,7 +25,6 @@ from rlm.core.endpoint import (
     Limited,
     WindowState,
     all_limited,
-    in_force,
     shut_by,
 )
 from rlm.core.files import user_name
@@ -68,7 +67,7 @@ class _Seen(NamedTuple):
 def endpoint_list(store: Store, there: Present | None = None) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
     there, types = there or present(store), defaultdict[str, list[str]](list)
-    limited = all_limited(in_force(each, there.limits) for each in store.settings.endpoints.values())
+    limited = all_limited(store.endpoints(there.limits).values())
     for kind in store.settings.event_types:
         for name in {name for end in kind.endpoints for name in (end.name, _budget(end)) if name}:
             types[name].append(kind.name)

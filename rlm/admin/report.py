@@ -33,7 +33,7 @@ from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_end import make_record
-from rlm.ledger.books import read_ending
+from rlm.ledger.books import Ending
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState, host_of
 from rlm.ledger.rules import Change
@@ -141,9 +141,10 @@ def open_status(store: Store, run: Run) -> RunStatus:
     Peaks and durations are not known: to read them takes longer in a longer run, and a view is redrawn often.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
-    known = make_record(store.settings, run, read_ending(store, run, measured=False))
     scene = look(store)
     there, now_us, standings = scene.there, scene.now_us, scene.standings
+    ending = Ending(scene.books.tally, store.endpoints(there.limits), (), there.restarts, None, now_us)
+    known = make_record(store.settings, run, ending)
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     places, each = scene.books.by_type, worker_list(store, there)

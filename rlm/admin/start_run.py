@@ -33,7 +33,7 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     Raises:
         RunError: a run is open; the message names it.
     """
-    if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
+    if not patient and store.leases.holder() is None and not store.processes.register().living(Role.SCHEDULER):
         return None
     request = store.schedule.request()
     until = system_clock.monotonic() + ANSWER_SECONDS

@@ -138,7 +138,10 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
     store.require_fit(allow_volatile=allow_volatile)
     with ExitStack() as stack:
         last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
-        if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
+        # The entry of one that was killed just now stands for a while, and nobody would start workers.
+        living = store.processes.register().living(Role.SUPERVISOR)
+        if not [each for each in living if each.host != settings.host_name or Path(f"/proc/{each.pid}").exists()]:
+            # It comes up while this process imports the conductor.
             group = ProcessGroup(stop, grace_seconds(settings, Layer.GROUP))
             stack.callback(group.end)
             config = ["--config", str(settings.source)] if settings.source else []

@@ -102,7 +102,7 @@ class Lanes:
     """The lanes of one worker process, and what they share; each message of `actors/dispatch.py` calls `carry`."""
 
     def __init__(self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object]) -> None:
-        """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
+        """Carry events for the worker `worker_id`; `close` sends `actors/record.py` a run that is over."""
         self.store = store
         self.caller = Caller(store, connections)
         self.worker_id = worker_id

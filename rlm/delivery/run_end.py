@@ -122,8 +122,7 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         by_budget=by_budget,
         plan=run.plan or RunPlan(),
         workers=RunWorkers(
-            peak=run.workers_peak
-            or int(any(each.calls for each in by_endpoint.values())),  # over before the first look
+            peak=run.workers_peak or int(any(each.calls for each in by_endpoint.values())),  # over before a look
             restarted=ending.restarts - run.restarts_before if run.plan else 0,
         ),
         failure=run.failure,

@@ -13,7 +13,7 @@ import msgspec
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
-from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
+from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
@@ -115,8 +115,8 @@ def books(
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. Unless
-    measured it is None, and `calls` are empty. `now_us` is the time of Redis then, microseconds.
+    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. Of an
+    open run it is None, and `calls` are empty. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
@@ -128,21 +128,20 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 @translated()
-def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
+def read_ending(store: Store, run: Run) -> Ending:
     """Read the data for the record of a run."""
     keys, limited = store.keys, all_limited(store.settings.endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
     now_us, fields, published, restarts = store.batch(read)
-    made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id] if measured else []
-    limits = read_limits(published, limited)
-    endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
+    made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id]
+    endpoints = store.endpoints(read_limits(published, limited))
     return Ending(
         tally=numbers(fields, keys.tally),
         endpoints=endpoints,
         calls=[call for call in made if call.end is CallEnd.COMPLETED],
         restarts=reading(whole, restarts, keys.processes, 0),
-        sent=sent_by(made, endpoints.values()) if measured else None,
+        sent=sent_by(made, endpoints.values()),
         now_us=now_us,
     )
 

@@ -103,7 +103,8 @@ class Leases(Part):
         self._in_force = standing.apart or self._in_force
         if self._in_force in {"", self._apart}:
             return standing
-        others = (process for role in Role for process in Processes(self._store).alive(role))
+        there = Processes(self._store).register()
+        others = (process for role in Role for process in there.living(role))
         other = next((process.id for process in others if process.apart == self._in_force), "")
         if other:
             self._seen_apart = system_clock.monotonic()

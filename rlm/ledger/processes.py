@@ -159,10 +159,6 @@ class Processes(Part):
         wanted, restarts = (reading(whole, fields.get(name), key, 0) for name in (b"wanted", b"restarts"))
         return Register(entries, wanted, restarts), now_us, replies
 
-    def alive(self, role: Role) -> list[Process]:
-        """Return the living processes of a role, oldest first."""
-        return self.register().living(role)
-
     @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes hold, the longest running first."""

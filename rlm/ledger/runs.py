@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
-from rlm.core.run import Run, State, Trigger, started_at_of
+from rlm.core.run import Run, State, Trigger, new_run, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
@@ -38,11 +39,9 @@ def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) 
         values |= {text(name): msgspec.json.decode(fields[name]) for name in documents & fields.keys()}
         return msgspec.convert({**values, "id": run_id}, Run, strict=False)
     except (ValueError, RecursionError) as error:
-        began = started_at_of(run_id) or 0.0
-        ends = began + window_seconds
+        usual = new_run(Trigger.MANUAL, started_at_of(run_id) or 0.0, window_seconds, revision="")
         state = State.FINISHING if fields.get(b"state") == State.FINISHING.encode() else State.DRAINING
-        usual = (run_id, state, Trigger.MANUAL, began, ends, us_of(ends), window_seconds)
-        return Run(*usual, revision="", failure=f"{DAMAGED}: {error}")
+        return replace(usual, id=run_id, state=state, failure=f"{DAMAGED}: {error}")
 
 
 def _read_record(raw: bytes) -> Record:

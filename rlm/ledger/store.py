@@ -142,9 +142,9 @@ class Store(Access):
         limited = all_limited(self.settings.endpoints.values())
         return read_limits(self.ask(*self.rules.limits_command(limited)), limited)
 
-    def endpoints(self) -> dict[str, Endpoint]:
-        """Return the endpoints in use by name, with the limits in force, including those of their budgets."""
-        limits = self.limits()
+    def endpoints(self, limits: Mapping[str, str] | None = None) -> dict[str, Endpoint]:
+        """Return the endpoints in use by name, with the limits in force of them and of their budgets."""
+        limits = self.limits() if limits is None else limits
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     @property

@@ -133,13 +133,8 @@ class RedisClock:
 
     def now(self) -> float:
         """Return the time of Redis, seconds since 1970."""
-        return self.at(system_clock.monotonic())
-
-    def at(self, moment: float) -> float:
-        """Return the time of Redis at a moment of `system_clock.monotonic`."""
         bounds = self._ahead
-        ahead = system_clock.now() - system_clock.monotonic() if bounds is None else (bounds[0] + bounds[1]) / 2
-        return moment + ahead
+        return system_clock.now() if bounds is None else system_clock.monotonic() + (bounds[0] + bounds[1]) / 2
 
     def reached_at(self, redis_us: int) -> float:
         """Return the moment of `system_clock.monotonic` at which the clock of Redis has certainly reached a time."""

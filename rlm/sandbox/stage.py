@@ -54,11 +54,12 @@ class Stage(NamedTuple):
         """Start the processes, and request a run once a worker is ready, as after an earlier run; return its id."""
         self.start("scheduler")
         self.start("supervisor")
-        alive, runs = self.store.processes.alive, self.store.runs
+        runs = self.store.runs
 
         def ready() -> bool | None:
-            is_ready = WorkerState.READY in [worker.state for worker in alive(Role.WORKER)]
-            return (is_ready and bool(alive(Role.SCHEDULER))) or None
+            there = self.store.processes.register()
+            is_ready = WorkerState.READY in [worker.state for worker in there.living(Role.WORKER)]
+            return (is_ready and bool(there.living(Role.SCHEDULER))) or None
 
         self.wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 

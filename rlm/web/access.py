@@ -92,7 +92,7 @@ class Access:
     def _refusal(self, request: Request) -> Response | None:
         """Return the refusal of a request; None if it may continue."""
         if not self._is_here(request):
-            return PlainTextResponse("this host is not listed in web.hosts\n", 421, {"Connection": "close"})
+            return PlainTextResponse("this host is not listed in web.hosts\n", 421)
         path, token, session = request.url.path, self._token, request.session
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
         if session.get("name") in self._ended:

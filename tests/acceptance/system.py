@@ -114,7 +114,9 @@ class System:
         self.start("scheduler")
         self.start("supervisor")
         wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
-        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
+        wait_until(
+            lambda: self.store.processes.register().living(Role.SUPERVISOR), timeout=40, message="a supervisor is alive"
+        )
 
     def stop(self, name: str, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int | None:
         """Stop a process and return its exit status; kill it if it does not exit."""
@@ -190,7 +192,7 @@ class System:
 
     def workers(self) -> list[int]:
         """The process ids of the ready workers."""
-        return [one.pid for one in self.store.processes.alive(Role.WORKER) if one.state == "ready"]
+        return [one.pid for one in self.store.processes.register().living(Role.WORKER) if one.state == "ready"]
 
     def inflight(self) -> int:
         return sum(count.inflight for count in self.store.ledger.count(self.types).values())

@@ -55,7 +55,11 @@ def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(
         wait_until(system.store.leases.holder, timeout=20, message="a scheduler has read the file")
         system.config.write_text(text.replace('"threads" = 5', '"threads" = 4'))
         system.start("supervisor")
-        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=20, message="a supervisor as well")
+        wait_until(
+            lambda: system.store.processes.register().living(Role.SUPERVISOR),
+            timeout=20,
+            message="a supervisor as well",
+        )
         ids = system.push_evenly(5)
         first = system.await_record(system.ask_for_run())
         assert first["leftover_by_reason"]["workers"] == 5

@@ -21,8 +21,24 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
 
         start.kill()
 
-        wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
+        wait_until(
+            lambda: not system.store.processes.register().living(Role.SUPERVISOR),
+            timeout=8,
+            message="it has signed off",
+        )
         assert system.store.processes.register().entries[Role.SUPERVISOR] == []
+
+
+def test_start_wait_does_not_count_on_a_supervisor_that_was_killed_just_before(make_system):
+    """Its entry stands for some seconds, and nobody would start a worker."""
+    with make_system() as system:
+        supervisor = system.start("supervisor")
+        wait_until(lambda: system.store.processes.register().living(Role.SUPERVISOR), timeout=30, message="it is there")
+        supervisor.kill()
+        supervisor.wait()
+        system.push_evenly(5)
+
+        assert json.loads(system.rlm("start", "--wait", "--json").stdout)["counts"]["completed"] == 5
 
 
 def test_a_worker_started_by_hand_works_beside_the_others(make_system):

@@ -59,7 +59,7 @@ class Running:
         wait_until(lambda: len(self.lanes.threads) == self.store.settings.workers.threads, message="its lanes begin")
 
     def states(self):
-        return [one.state for one in self.store.processes.alive(Role.WORKER)]
+        return [one.state for one in self.store.processes.register().living(Role.WORKER)]
 
     def leave(self, timeout=5.0):
         self.stop.graceful = True

@@ -39,7 +39,9 @@ class CrashingSystem(System):
         self.start("supervisor")
         for name in PAIR:
             self.start_scheduler(name)
-        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), timeout=30, message="a supervisor is alive")
+        wait_until(
+            lambda: self.store.processes.register().living(Role.SUPERVISOR), timeout=30, message="a supervisor is alive"
+        )
         wait_until(self.store.leases.holder, timeout=30, message="a scheduler holds the lease")
         self.await_standby()
 
@@ -53,7 +55,7 @@ class CrashingSystem(System):
 
     def schedulers(self) -> list[Process]:
         """Return the schedulers in the register."""
-        return self.store.processes.alive(Role.SCHEDULER)
+        return self.store.processes.register().living(Role.SCHEDULER)
 
     def start_scheduler(self, name: str) -> None:
         """Start one of the two, or start it again."""

@@ -253,6 +253,7 @@ DAYS = {
         begins=serve_late,
         causes={"A": "slots"},
         alarms=("leftovers",),
+        may_ring=("no_scheduler",),  # for so long there is none
         state="partial",
     ),
     "the run cancelled": Day(

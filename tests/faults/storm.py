@@ -96,7 +96,11 @@ class Storm:
         system.start("standby", "scheduler")
         system.start("supervisor")
         wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
-        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
+        wait_until(
+            lambda: system.store.processes.register().living(Role.SUPERVISOR),
+            timeout=40,
+            message="a supervisor is alive",
+        )
 
     def start_again(self) -> None:
         """Start processes again that found no Redis when they came up, as who started them would."""

@@ -13,6 +13,7 @@ from tests.faults.test_processes_die import assert_next_run
 pytestmark = pytest.mark.rest
 
 
+@pytest.mark.parametrize("unhurried", [{"RLM_RETRY__TIMEOUT_SECONDS": "1"}], indirect=True)
 def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(unhurried):
     """Calls that hang are cut at their time-out and tried elsewhere, under the same key."""
     system = unhurried

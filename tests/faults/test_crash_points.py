@@ -267,12 +267,14 @@ def assert_freed(system, point, ask=lambda: None):
 
     `ask` makes a worker come by at the point; those that send events need not be asked.
     """
-    before = {one.id: one.pid for one in system.store.processes.alive("worker")}  # one may die as soon as it is armed
+    before = {
+        one.id: one.pid for one in system.store.processes.register().living("worker")
+    }  # one may die as soon as it is armed
     system.arm("worker", point)
     ask()
     died = system.await_crash("worker")
     gone = wait_until(
-        lambda: set(before) - {one.id for one in system.store.processes.alive("worker")},
+        lambda: set(before) - {one.id for one in system.store.processes.register().living("worker")},
         message=f"the worker that died at {point} is given up",
     )
     freed = died.busy
@@ -311,7 +313,7 @@ def kill_supervisor_at(system, point):
     died = system.await_crash("worker")
     system.processes.pop("supervisor").wait()
     system.start("supervisor")
-    children = {one.pid for one in system.store.processes.alive("worker")} | set(ready)
+    children = {one.pid for one in system.store.processes.register().living("worker")} | set(ready)
     wait_until(lambda: not any(map(alive, children)), message=f"the workers of the one that died at {point} have left")
     assert died.busy < ORPHANED_SECONDS
 

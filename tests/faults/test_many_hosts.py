@@ -105,8 +105,12 @@ def test_a_clock_step_moves_no_worker(hosts):
     """All entries end at once, and each host runs what it ran."""
     for _ in range(3):
         forget_all_that_expires(hosts.store)
-        wait_until(lambda: len(hosts.store.processes.alive(Role.SUPERVISOR)) == 3, message="all say that they live")
-    wait_until(lambda: len(hosts.store.processes.alive(Role.WORKER)) == MOST, message="all workers say so, too")
+        wait_until(
+            lambda: len(hosts.store.processes.register().living(Role.SUPERVISOR)) == 3, message="all say that they live"
+        )
+    wait_until(
+        lambda: len(hosts.store.processes.register().living(Role.WORKER)) == MOST, message="all workers say so, too"
+    )
 
     assert hosts.samples.now() == dict.fromkeys(NAMES, MOST // 3)
     assert hosts.samples.most <= MOST, hosts.samples.worst
@@ -122,7 +126,7 @@ def test_at_full_load_no_host_takes_much_more_than_its_share(make_system):
         wait_until(lambda: len(system.workers()) == MOST, timeout=60, message="all workers are ready")
 
         def shared():  # the host that came first may have begun with all of them
-            living = system.store.processes.alive(Role.WORKER)
+            living = system.store.processes.register().living(Role.WORKER)
             of = {worker.id: worker.host for worker in living if worker.state == WorkerState.READY}
             return of if Counter(of.values()) == dict.fromkeys(NAMES, MOST // 3) else None
 

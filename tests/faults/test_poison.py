@@ -33,7 +33,7 @@ class Poison:
     def strike(self):
         """Kill the worker that holds the event now, if any; return the number of dead letters by then."""
         store = self.system.store
-        for worker in store.processes.alive("worker"):
+        for worker in store.processes.register().living("worker"):
             if len(self.killed) < self.most and worker.pid not in self.killed and self.holds(worker):
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, signal.SIGSTOP)

@@ -54,7 +54,7 @@ def test_a_worker_frozen_for_less_than_its_leases_settles_what_it_had_sent(patie
     record = system.await_record(run_id)
     assert record["counts"]["completed"] == 300
     assert record["workers"]["restarted"] == 0
-    assert "frozen" not in system.log("supervisor")
+    assert "is frozen" not in system.log("supervisor")
     assert not system.repeats()
     system.assert_promises(events, [record])
     assert_next_run(system)
@@ -66,8 +66,8 @@ def test_a_run_whose_workers_all_die_at_their_start_ends_in_time(make_system):
     env = {"RLM_RUN__WINDOW_SECONDS": "4", "RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2"}
     with make_system(env=env, env_of={"supervisor": {"RLM_CRASH_AT": "worker.started"}}) as system:
         system.start_both()
-        restarts = system.store.processes.restarts
-        wait_until(lambda: restarts() or len(system.workers()) == 2, timeout=40, message="they die, or are ready to")
+        register = system.store.processes.register
+        wait_until(lambda: register().restarts or len(system.workers()) == 2, timeout=40, message="they die or are up")
         events = system.push_evenly(60)
         record = system.await_record(system.ask_for_run())
         system.stop("supervisor")

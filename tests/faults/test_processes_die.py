@@ -71,7 +71,7 @@ def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(unhurrie
 def test_a_run_whose_conductor_is_killed_and_not_succeeded_is_done_and_closed_by_a_lane(unhurried):
     """Lanes need no conductor: every event is done, and the run is closed as soon as nothing more can be done."""
     system = unhurried
-    events = system.push_evenly(600)
+    events = system.push_evenly(300)
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.answered()) > 50, timeout=30, message="calls are made")
 
@@ -79,7 +79,7 @@ def test_a_run_whose_conductor_is_killed_and_not_succeeded_is_done_and_closed_by
     system.processes.pop("scheduler").wait()
     record = system.await_record(run_id)
 
-    assert (record["state"], record["counts"]["completed"]) == ("completed", 600), record
+    assert (record["state"], record["counts"]["completed"]) == ("completed", 300), record
     last = max(one.at for one in system.api.arrivals) - time.monotonic() + time.time()
     assert timestamp(record["finished_at"]) - last < 3
     assert not system.repeats()
@@ -125,7 +125,7 @@ def test_another_worker_stands_in_for_a_frozen_one_long_before_it_is_killed(make
 
 def busiest(system):
     """Return the ready workers, as they are registered."""
-    return [one for one in system.store.processes.alive("worker") if one.state == "ready"]
+    return [one for one in system.store.processes.register().living("worker") if one.state == "ready"]
 
 
 def calls_held(system, worker):

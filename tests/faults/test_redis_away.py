@@ -93,7 +93,7 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, tmp_path, monkeyp
     loaded_while_asked = restart.is_alive()
     restart.join()
 
-    record = wait_until(lambda: _record(system, run_id), timeout=40, message="the run is closed")
+    record = wait_until(lambda: _record(system, run_id), timeout=100, message="the run is closed")
     assert loaded_while_asked
     assert len(system.api.arrivals) > arrived
     assert record["state"] == "completed", record["counts"]

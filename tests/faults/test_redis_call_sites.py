@@ -169,7 +169,7 @@ def bereaved(sweep: Sweep) -> None:
     run_id = system.ask_for_run()
 
     def busy() -> int | None:
-        ready = [one for one in store.processes.alive(Role.WORKER) if one.state == "ready"]
+        ready = [one for one in store.processes.register().living(Role.WORKER) if one.state == "ready"]
         return next((one.pid for one in ready if Path(f"/proc/{one.pid}").exists() and calls_held(system, one)), None)
 
     os.kill(wait_until(busy, message="a worker has a call under way"), signal.SIGKILL)
@@ -196,7 +196,9 @@ def _are_up(system: Behind) -> bool:
             assert status == 4, (name, status)
             system.start(name)
     store = system.store
-    return bool(store.leases.holder() and store.processes.alive(Role.SUPERVISOR) and len(system.workers()) == 2)
+    return bool(
+        store.leases.holder() and store.processes.register().living(Role.SUPERVISOR) and len(system.workers()) == 2
+    )
 
 
 def reconfigured(sweep: Sweep) -> None:

@@ -88,7 +88,9 @@ def start(system: System, day: Day) -> None:
         wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
     if day.supervised:
         system.start("supervisor")
-        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor lives")
+        wait_until(
+            lambda: system.store.processes.register().living(Role.SUPERVISOR), timeout=40, message="a supervisor lives"
+        )
 
 
 def calls(system: System, run_id: str) -> int:

@@ -72,7 +72,11 @@ def two_schedulers(make_system, tmp_path, *, late: bool = False, **options):
 
 def start_standby(system) -> None:
     system.start("standby", "scheduler")
-    wait_until(lambda: len(system.store.processes.alive("scheduler")) == 2, timeout=30, message="the standby is known")
+    wait_until(
+        lambda: len(system.store.processes.register().living("scheduler")) == 2,
+        timeout=30,
+        message="the standby is known",
+    )
 
 
 def kill(system, _proxy) -> None:

@@ -52,7 +52,7 @@ fuzzed = settings(max_examples=60, database=None)
 
 def outcome(text: bytes, environ: dict[str, str]) -> str:
     """Load a configuration; return its faults, empty if there are none."""
-    began = time.monotonic()
+    began = time.process_time()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "rlm.toml"
         file.write_bytes(text)
@@ -61,7 +61,7 @@ def outcome(text: bytes, environ: dict[str, str]) -> str:
         except ConfigurationError as error:
             return str(error)
         finally:
-            assert time.monotonic() - began < HANG_SECONDS
+            assert time.process_time() - began < HANG_SECONDS
     return ""
 
 

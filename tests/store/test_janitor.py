@@ -86,5 +86,5 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
     with pytest.raises(FencedError):
         janitor.step()
 
-    assert [process.id for process in store.processes.alive(Role.WORKER)] == [DEAD.id]
+    assert [process.id for process in store.processes.register().living(Role.WORKER)] == [DEAD.id]
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1

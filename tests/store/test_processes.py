@@ -21,7 +21,7 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
         store.processes.announce(role, process)
     steps.silence(store, role, WORKER.id)
 
-    [heard] = store.processes.alive(role)
+    [heard] = store.processes.register().living(role)
     assert replace(heard, said_at=0.0) == other
     assert looks.missing(store, role) == [WORKER.id]
     store.processes.forget(role, WORKER.id)
@@ -40,4 +40,4 @@ def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
 
     store.processes.announce(Role.WORKER, WORKER)
 
-    assert [process.id for process in store.processes.alive(Role.WORKER)] == [WORKER.id]
+    assert [process.id for process in store.processes.register().living(Role.WORKER)] == [WORKER.id]

@@ -70,7 +70,7 @@ class Host:
 
     def start(self):
         self.thread.start()
-        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="it has announced itself")
+        wait_until(lambda: self.store.processes.register().living(Role.SUPERVISOR), message="it has announced itself")
 
     def ask(self, *, at_once=False):
         """Send it a signal, or two."""
@@ -114,7 +114,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog)
     assert steps.claim(host.store, host.workers[1].id).event_id == call.event_id
     (record,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert "by SIGSEGV" in record.getMessage()
-    assert dead.id not in {one.id for one in host.store.processes.alive(Role.WORKER)}
+    assert dead.id not in {one.id for one in host.store.processes.register().living(Role.WORKER)}
 
 
 def test_failed_starts_wait_and_are_announced(host):
@@ -123,7 +123,7 @@ def test_failed_starts_wait_and_are_announced(host):
     host.start()
     host.want(1)
 
-    wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR)[0].trouble, message="it is announced")
+    wait_until(lambda: host.store.processes.register().living(Role.SUPERVISOR)[0].trouble, message="it is announced")
 
     time.sleep(1.2)
     assert len(host.workers) <= 3
@@ -191,13 +191,13 @@ def test_a_register_lost_in_an_outage_gives_nobody_the_share_of_all(host, monkey
     host.start()
     host.want(4)
     host.wait_for(2)
-    own = next(each.id for each in host.store.processes.alive(Role.SUPERVISOR) if each.id != "~last")
+    own = next(each.id for each in host.store.processes.register().living(Role.SUPERVISOR) if each.id != "~last")
     with host.store.client.pipeline() as together:
         together.hdel(host.store.keys.processes, f"supervisor {own}", "supervisor ~last")
         together.client_pause(round(1000 * HEARTBEAT) + 500)
         together.execute()
     time.sleep(HEARTBEAT + 0.5)
-    wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
+    wait_until(lambda: host.store.processes.register().living(Role.SUPERVISOR), message="it is back")
     time.sleep(0.5)
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
     time.sleep(HEARTBEAT)

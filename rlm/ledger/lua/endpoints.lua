@@ -115,7 +115,7 @@ local function opens(endpoint)
   return at, failing and math.max(after, now + of.timeout + SLACK) or after, failing
 end
 local running
--- The place of a type in `open`, while a run is open.
+-- The place of a type in `open`, while the run is running; when it starts, `reset` gives all their places.
 local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
   local member = running and rule('type ' .. kind)
