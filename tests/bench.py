@@ -159,7 +159,7 @@ class Bench:
     def where(self):
         """Return where the events are, by the names of non-empty places."""
         counts = self.counts()
-        places = {name: getattr(counts, name) for name in ("pending", "inflight", "backoff", "spent")}
+        places = {name: getattr(counts, name) for name in ("pending", "inflight", "backing_off", "spent")}
         return {name: number for name, number in places.items() if number}
 
     def tally(self):

@@ -149,7 +149,7 @@ def open_status(store: Store, run: Run) -> RunStatus:
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     places, each = scene.books.by_type, worker_list(store, there)
     by_type = {
-        name: LiveTypeCounts(**structs.asdict(entry), inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
+        name: LiveTypeCounts(**structs.asdict(entry), inflight=at.inflight, backing_off=at.backing_off, spent=at.spent)
         for name, entry, at in ((name, entry, places.get(name, Counts())) for name, entry in known.by_type.items())
     }
     workers = LiveWorkers(

@@ -70,7 +70,7 @@ def long_running(
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
-    """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
+    """Start runs on the wall clock and conduct them. TERM hands an open run over; its calls go on."""
     with long_running(settings_of(config), "scheduler", allow_volatile=allow_volatile) as (store, stop):
         from scheduler.service import SchedulerService
 
@@ -140,7 +140,7 @@ def list_workers(store: Store) -> None:
 
 @command("rlm web", params=[log_format_option], prints_data=False)
 def web(*, config: Path | None) -> None:
-    """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
+    """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it within a second.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
     /metrics is for Prometheus. /healthz answers 200 while Redis answers and a scheduler leads, else 503 and why.

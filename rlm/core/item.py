@@ -101,13 +101,13 @@ class Counts(msgspec.Struct, frozen=True):
 
     pending: int = 0
     inflight: int = 0
-    backoff: int = 0
+    backing_off: int = 0
     spent: int = 0
 
     @property
     def unsettled(self) -> int:
         """The number of events that are not settled."""
-        return self.pending + self.inflight + self.backoff + self.spent
+        return self.pending + self.inflight + self.backing_off + self.spent
 
     @property
     def open(self) -> int:

@@ -49,11 +49,11 @@ class Ledger(Part):
     def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
         """Read the replies to the commands of `count_commands`."""
         *ready, due = replies
-        inflight, backoff, spent = Counter[str](), Counter[str](), Counter[str]()
+        inflight, backing_off, spent = Counter[str](), Counter[str](), Counter[str]()
         for event_id, is_later, at in read_due(due):
-            (inflight if not is_later else spent if at == math.inf else backoff)[type_of(event_id)] += 1
+            (inflight if not is_later else spent if at == math.inf else backing_off)[type_of(event_id)] += 1
         return {
-            name: Counts(number, inflight[name], backoff[name], spent[name])
+            name: Counts(number, inflight[name], backing_off[name], spent[name])
             for name, number in zip(types, ready, strict=True)
         }
 

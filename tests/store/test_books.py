@@ -28,7 +28,7 @@ def test_events_are_counted_where_they_are(store):
 
     found = store.ledger.count([TYPE, OTHER_TYPE, "NONE"])
 
-    assert found == {TYPE: Counts(1, 1, 1, 1), OTHER_TYPE: Counts(backoff=1), "NONE": Counts()}
+    assert found == {TYPE: Counts(1, 1, 1, 1), OTHER_TYPE: Counts(backing_off=1), "NONE": Counts()}
     assert (found[TYPE].unsettled, found[TYPE].open) == (4, 3)
 
 

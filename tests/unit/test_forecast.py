@@ -28,7 +28,7 @@ def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
     settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
     store = SimpleNamespace(settings=settings, runs=SimpleNamespace(tally=lambda: {"begun:T": 6}))
     office, run = SimpleNamespace(store=store, token=1), SimpleNamespace(window_seconds=180.0)
-    counts, under_way = Counts(pending=9, inflight=3, backoff=2), (Underway("T", "t", 0.5),) * 2
+    counts, under_way = Counts(pending=9, inflight=3, backing_off=2), (Underway("T", "t", 0.5),) * 2
 
     look = Look({"T": counts}, {"t": WindowState(30)}, 5, 100.0, types=[KIND], calls=under_way)
     conductor.Conductor(office, run).plan_rest(look, 1)
