@@ -151,7 +151,7 @@ def pages():
             old = {line.split(" | ")[0]: line.strip("| ").split(" | ") for line in match[0].splitlines()}
             head, *rows = map(list, rest.pop(0))
             for row in rows:
-                by_hand = old.get(f"| {row[0]}", head)
+                by_hand = old.get(f"| {row[0]}", ["?"] * len(head))
                 row[:] = [cell or by_hand[at] for at, cell in enumerate(row)]
             return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
 

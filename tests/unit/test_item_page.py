@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, event_id
+from rlm.core.item import BadItemError, Item, Reason, decode_item, encode_letter, event_id
 from rlm.settings import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -49,6 +49,10 @@ def test_the_item_shown_is_taken():
 
     assert events == [f"{shown['id']}:{name}" for name in shown["events"]]
     assert codes == []
+
+
+def test_every_field_that_is_read_is_in_the_table():
+    assert [name for name, *_ in table("What does it look like?")] == [*Item.__struct_fields__]
 
 
 def test_every_good_item_becomes_the_events_beside_it():
