@@ -45,6 +45,7 @@ def test_the_call_shown_is_the_one_sent(valkey_only_url, tmp_path, monkeypatch):
     first, *lines = head.split("\r\n")
     sent_headers = dict(line.split(": ", 1) for line in lines)
     assert first == f"POST {path} HTTP/1.1"
-    assert {name: sent_headers.get(name) for name in headers} == {**headers, "User-Agent": f"rlm/{__version__}"}
+    usual = {"Host": f"127.0.0.1:{server.port}", "User-Agent": f"rlm/{__version__}", "Content-Length": str(len(sent))}
+    assert sent_headers == headers | usual
     assert list(json.loads(sent).items()) == list({**body, "run_id": bench.run_id}.items())
     assert item in sent, "the item stands in the body as it came"
