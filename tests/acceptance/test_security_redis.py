@@ -109,8 +109,8 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
 
 
 def refusals(system):
-    """Return how often the scheduler was refused."""
-    return system.log("scheduler").count("of RLM's user")
+    """Return how often the scheduler has said that it was refused, which it does at most every 5 s."""
+    return system.log("scheduler").count("calls wait meanwhile: acquire_lease")
 
 
 def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
@@ -125,8 +125,8 @@ def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
 
             make_user(admin, "rlm", ["-@all", "+ping"])
             wait_until(lambda: refusals(system) > 0, message="the scheduler sees it")
-            before, seen = len(system.api.arrivals), refusals(system)
-            wait_until(lambda: refusals(system) > seen + 2, message="it tries again")
+            before = len(system.api.arrivals)
+            wait_until(lambda: refusals(system) > 1, message="it tries again")
             assert len(system.api.arrivals) - before <= system.settings.workers.threads, "calls were made without slots"
             make_user(admin, "rlm", documented_users()["rlm"])
 
