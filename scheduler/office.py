@@ -21,7 +21,7 @@ from rlm.processes.signals import StopSignals
 #: Seconds between two attempts of a command to take the lease.
 CAMPAIGN_SECONDS = 0.2
 #: Seconds after which a standby may take the lease of a silent scheduler; where Redis is far away as many answers of it
-#: as a look and its pause take often, but not more than the longest.
+#: as a look and its pause may take, but not more than the longest.
 LEASE_SECONDS, LEASE_ANSWERS, LONGEST_LEASE_SECONDS = 3.0, 120, 30.0
 #: Minimum seconds between two renewals.
 RENEW_SECONDS = 0.75

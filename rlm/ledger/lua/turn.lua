@@ -290,7 +290,8 @@ for _, place in ipairs(avoids(record) and call('ZRANGEBYSCORE', P .. 'free:' .. 
     break
   end
 end
-if number(record[5]) >= 2 then  -- who was with two workers as they died is called alone, so that only the one that kills dies a last time
+-- An event that was with two workers as they died is called alone, so that only the one that kills dies a last time.
+if number(record[5]) >= 2 then
   local other = call('HGET', P .. 'run', 'apart')
   if other and claimed(other) then
     call('ZREM', P .. 'ready:' .. kind, id)
