@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from rlm.core.endpoint import EventType
 
@@ -35,8 +36,8 @@ class CallEnd(StrEnum):
     UNKNOWN = "unknown"
 
 
-class CallEntry(msgspec.Struct, frozen=True):
-    """A call that was sent, by its event's claim number `claims`.
+class CallEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A call that was sent, by its event's claim number `claims`, as the log has it.
 
     `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its
     end, and from taking its event to its end. `window_id` is the endpoint's.
@@ -46,12 +47,12 @@ class CallEntry(msgspec.Struct, frozen=True):
     type: str
     endpoint: str
     window_id: str
-    sent_us: int
+    sent_us: Annotated[int, Meta(ge=0, le=2**60)]
     end: CallEnd
-    milliseconds: float
-    age_ms: float
+    milliseconds: Annotated[float, Meta(ge=0, le=86_400_000)]  # a day
+    age_ms: Annotated[float, Meta(ge=0, le=2**60)]
     event_id: str
-    claims: int
+    claims: Annotated[int, Meta(ge=0, le=2**60)]
 
     @property
     def ended_us(self) -> int:
