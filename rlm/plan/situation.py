@@ -17,6 +17,8 @@ from rlm.core.endpoint import ENDLESS_SECONDS, EventType, Limited, WindowState, 
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
+#: An answer is not overdue before it is so late, seconds: many lanes settle at once.
+LATE_SECONDS: Final = 0.1
 #: Later than any moment that matters.
 NEVER: Final = 1 << 62
 
@@ -182,7 +184,7 @@ class Situation(msgspec.Struct, frozen=True):
         moments, demands, ends = _moments(work), [], list[tuple[str, int, bool]]()
         for call in work.underway:
             if there := moments.get((call.type, call.endpoint)):
-                left = next((at - call.age_seconds for at in there if at >= call.age_seconds), 0.0)
+                left = next((at - call.age_seconds for at in there if at + LATE_SECONDS >= call.age_seconds), 0.0)
                 ends.append((call.type, duration(left), work.windows.get(call.endpoint, fresh).suspect))
         for kind in work.types:
             answers = [at for name, at, is_suspect in ends if name == kind.name and not is_suspect]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from rlm.core.endpoint import FAILING
 from tests.faults.test_processes_die import assert_next_run
 from tests.values import as_json, left_over
 from tests.wait import wait_until
@@ -58,6 +59,8 @@ def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
         if not changed and time.monotonic() >= began + change.after:
             changed, changed_at = True, time.monotonic()
             system.api.set_fault(endpoint, **change.fault)
+        if change.after is not None and "down" in change.fault and system.api.cut[endpoint] < FAILING:
+            changed_at = time.monotonic()  # nobody can know it yet
         run = system.store.runs.current()
         if run is not None and run.forecast:
             seen.append((time.monotonic(), structs.asdict(run.forecast)))
