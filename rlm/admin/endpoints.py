@@ -66,18 +66,26 @@ class _Seen(NamedTuple):
 
 def endpoint_list(store: Store, there: Present | None = None) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
-    there, types = there or present(store), defaultdict[str, list[str]](list)
+    there = there or present(store)
     limited = all_limited(store.endpoints(there.limits).values())
+    return views(store, there, store.windows.look(limited)[1], store.rules.changes())
+
+
+def views(
+    store: Store, there: Present, windows: Mapping[str, WindowState], changes: Sequence[Change]
+) -> list[EndpointView]:
+    """Return the views of the endpoints and budgets with these windows; `changes` are newest first."""
+    types = defaultdict[str, list[str]](list)
+    limited = [each for each in all_limited(store.endpoints(there.limits).values()) if each.name in windows]
     for kind in store.settings.event_types:
         for name in {name for end in kind.endpoints for name in (end.name, _budget(end)) if name}:
             types[name].append(kind.name)
-    now_us, windows = store.windows.look(limited)
     seen = _Seen(
         windows,
-        newest_limits(store.rules.changes(), limited),
+        newest_limits(changes, limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
-        there.lease.doubt if now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
+        there.lease.doubt if there.now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
     )
     return [_view(each, seen, store.settings.run.guard_seconds) for each in limited]
 
