@@ -129,7 +129,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "endpoint_failing": Kind(
         "warning", "an endpoint fails, rests, and is probed until it works",
         "{subject} fails ({why}, {address}); {probe} probes it",
-        "{fix}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
+        "{fix}; `rlm endpoint resume {subject}` ends its rest, `rlm endpoint pause {subject}` its probes",
     ),
     "endpoint_throttled": Kind(
         "warning", "an endpoint refuses calls, and rests as it asked",
@@ -166,7 +166,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no_endpoint": Kind(
         "error", "no endpoint of a type works, and its events wait",
         "no endpoint of {subject} works, and {waiting} wait: {why}, {address}",
-        "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` calls one at once",
+        "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` ends the rest of one",
     ),
     "run_stuck": Kind(
         "error", "a run completes nothing, or is not closed", "run {run} {why}", "{fix}", stops=True,
@@ -667,7 +667,12 @@ def _run(scene: Scene) -> Iterator[Condition]:
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
         failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
         fixes = [] if last.every_call_failed or causes <= {"retries", "workers"} else [KINDS["backlog_grows"].remedy]
-        fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in failed[:1]]
+        tally = scene.books.tally if scene.run else {}  # its good answers show what works again
+        lasting = [each for each in failed if f"delivered:{each.endpoint}" not in tally]
+        fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in lasting[:1]]
+        fixes.append(
+            "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
+        )
         words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
         yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
     left = [record.counts.leftover for record in scene.records]

@@ -166,6 +166,23 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
     assert (("leftovers", "last run") in found(led)) == (is_told and cause != "slots")
 
 
+def test_what_to_do_about_leftovers_follows_the_answers_of_the_open_run(led):
+    """Start the API, and a run; in a run, start the API; once that answers, nothing."""
+    why = Cause(cause="retries", types=(steps.TYPE,), leftover=1, sentence="1 event left over")
+    trouble = CallTrouble(endpoint=steps.ENDPOINT, address="127.0.0.1:8090", what="connection refused", calls=3)
+    close_one(led, state="partial", why=(why,), troubles=(trouble,))
+
+    def remedy():
+        return found(led)["leftovers", "last run"].remedy
+
+    assert ("start the API" in remedy(), "rlm start" in remedy()) == (True, True)
+    steps.push(led, steps.item("i1", steps.TYPE))
+    steps.start_run(led, token(led))
+    assert ("start the API" in remedy(), "rlm start" in remedy()) == (True, False)
+    led.client.hset(led.keys.tally, f"delivered:{steps.ENDPOINT}", 1)
+    assert "start the API" not in remedy()
+
+
 def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):
     """With when the next one comes; those that come back within the window are not."""
     store = make_store(run={"window_seconds": 30.0})
