@@ -151,7 +151,7 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
     if end is None:
         return unsent(claim)
     if isinstance(end, BadItemError):  # which says nothing of its endpoint
-        return replace(unsent(claim), to="failed", letter=_letter(claim, end.reason, end.detail, now))
+        return replace(unsent(claim), to="failed", letter=_letter(claim, end.reason, str(end), now))
     outcome, answer = outcome_of(call), end if isinstance(end, Answer) else None
     made = Settlement(
         event_id=claim.event_id,

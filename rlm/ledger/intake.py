@@ -151,7 +151,7 @@ class Intake(Part):
 
         def reject(raw: bytes, error: BadItemError, event: str | None = None, **origin: Any) -> None:
             origin |= {"run_id": run_id, "event": event}
-            chunk.letters.append(encode_letter(raw, error.reason, error.detail, failed_at=at, **origin).decode())
+            chunk.letters.append(encode_letter(raw, error.reason, str(error), failed_at=at, **origin).decode())
 
         for index, raw in enumerate(items):
             if len(raw) > self._longest:
@@ -163,7 +163,7 @@ class Intake(Part):
                 break
             chunk.items = index + 1
             try:
-                item = decode_item(raw, self._longest)  # what it has is valid: id, wallet, types, priority
+                item = decode_item(raw)  # what it has is valid: id, wallet, types, priority
             except BadItemError as error:
                 reject(raw, error)
                 continue
