@@ -244,7 +244,7 @@ local function fits(name, kind)  -- whether a call there still ends in time
 end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
 local opens_at, kind, name, ready, opens_next, failing
-for _ = 1, 50 do
+for _ = 1, 100 do
   local member, place, free
   opens_at, member = head(P .. 'open')
   if opens_at > now then break end
