@@ -141,9 +141,9 @@ local function settle(made)
     gave_back = endpoint
     for _, what in ipairs(shares and {'begun', 'begun:' .. kind_of(id)} or {}) do count(what, -1) end
   end
-  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
+  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt, and other hosts can send it at once
     answer.elsewhere = 1
-    to, tried = 'backoff', nil
+    to, tried = 'ready', nil
   end
   if made.finish then note_call(run_id, made, record, tried) end
   call('ZREM', P .. 'due', id)
