@@ -204,6 +204,7 @@ def health_beside(view: EndpointView) -> str:
     is_paused = view.health == Circuit.PAUSED
     details = [f"for {span(view.circuit_seconds)}"] if view.circuit_seconds is not None else []
     details += ["until resumed"] if is_paused and not details else []
+    details += ["with one call at a time"] if view.health == Circuit.PROBING else []
     details += [f"({view.circuit_reason})"] if view.circuit_reason else []
     details += [f"{'' if is_paused else 'and paused '}by {view.paused_by}"] if view.paused_by else []
     return " ".join(details)

@@ -49,7 +49,8 @@ def explain(store: Store, asked: str) -> list[EventView]:
     views: dict[str, EventView] = {}
     for search in (_in_ledger, _queued, _in_ledger):  # a drain may have moved it meanwhile
         views = views or {view.event_id: view for view in search(store, asked)}
-    if not views or any(view.state == Place.FAILED for view in views.values()):
+    # Of an item, some events may be in the ledger while letters say what became of the others.
+    if views.keys() != {asked} or views[asked].state == Place.FAILED:
         for event, letter in _letters(store, asked).items():
             view = views.setdefault(event, EventView(event_id=event, type=letter.type, state=Place.FAILED, sentence=""))
             if view.state == Place.FAILED:
@@ -112,7 +113,7 @@ def _view(store: Store, event: str) -> EventView | None:
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
         place, where = Place.PENDING if is_open else Place.LEFTOVER, f"number {rank + 1:,} of {ready:,} of its type"
-        sentence = f"is {'pending' if is_open else 'left over'}, {where}"
+        sentence = f"{'is pending' if is_open else 'waits for the next run'}, {where}"
     elif lease is not None:
         worker, endpoint, since = reading(_owner, fields.get(b"owner"), key, ("", "", now))
         for_seconds = f"in flight at {endpoint} for {span(max(0.0, now - since))}"

@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 from rlm.admin.text import Duration, Text, Texts, seconds_in
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decode_item, event_id, type_of
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Reason, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
@@ -315,8 +315,8 @@ def longest_item(store: Store) -> int:
 def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `done`.
 
-    Yields a warning for each line that is too long even for a dead letter. After a StoreError the items after the first
-    `done.pushed` may have been pushed.
+    Yields a warning for each line that is too long even for a dead letter, and for each that will be one or makes one.
+    After a StoreError the items after the first `done.pushed` may have been pushed.
     """
     chunk: list[bytes] = []
     longest, size = longest_item(store), 0
@@ -326,12 +326,25 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
             done.refused += 1
             yield f"line {number}: not pushed, because it has more than {longest:,} bytes"
         elif item.strip():
+            if flaw := _flaw(store, item):
+                done.bad += 1
+                yield f"line {number} makes a dead letter: {flaw}"
             chunk.append(item)
             size += len(item)
         if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
             _push(store, chunk, done)
             chunk, size = [], 0
     _push(store, chunk, done)
+
+
+def _flaw(store: Store, raw: bytes) -> str:
+    """Return why an item, or its events of some types, will be a dead letter when it is taken; empty if all is well."""
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError as error:
+        return f"{error.reason}, {error}"
+    unknown = [name for name in item.types if name not in store.settings.types]
+    return f"{Reason.UNKNOWN_TYPE}, {BadItemError.unknown_types(unknown)}" if unknown else ""
 
 
 def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:

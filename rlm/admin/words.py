@@ -27,6 +27,9 @@ from rlm.core.documents import (
 from rlm.core.run import State
 from rlm.core.text import counted, safe_line
 
+#: The word for their number among the figures.
+DEAD_LETTERS = "dead letters"
+
 
 class Counted(NamedTuple):
     """How many events of a run, or of one of its types, are in each state."""
@@ -186,8 +189,9 @@ def workers(run: RunStatus) -> str:
 def lengths(stats: QueueStats) -> Iterator[tuple[str, int, str]]:
     """Yield the lengths of the queues as figures."""
     yield f"items waiting{f', {stats.staged:,} in staging' if stats.staged else ''}", stats.events + stats.staged, ""
-    yield ("in the open run", stats.processing, "") if stats.processing else ("left over", stats.leftover, "warn")
-    yield "dead letters", stats.failed, "bad"
+    left = "left over or retried", stats.leftover, "warn"  # between runs letters that are retried wait among leftovers
+    yield ("in the open run", stats.processing, "") if stats.processing else left
+    yield DEAD_LETTERS, stats.failed, "bad"
 
 
 def figures(now: Now) -> Iterator[tuple[str, int, str]]:
@@ -253,9 +257,9 @@ def against_plan(shown: RunStatus | Record) -> dict[str, str]:
     compared = {"planned": planned(plan)}
     if isinstance(shown, Record):
         actual = plan.actual_seconds
-        done = "no call completed" if actual is None else f"done {span(actual)} after it"
-        left = f"{shown.counts.leftover:,} left over; {team.restarted} replaced"
-        compared["in fact"] = f"{counted(team.peak, 'worker')}, {done}, {left}"
+        done = "no call completed" if actual is None else done_after(actual)
+        replaced = f", {team.restarted} of them replaced" if team.restarted else ""
+        compared["in fact"] = f"{counted(team.peak, 'worker')}{replaced}, {done}, {shown.counts.leftover:,} left over"
     return compared
 
 
@@ -281,7 +285,7 @@ def troubles(shown: RunStatus | Record) -> list[str]:
     wrong = [*(causes(shown) if isinstance(shown, Record) else ()), *call_troubles(shown)]
     if dead := shown.counts.failed + shown.counts.invalid:
         at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""
-        wrong.append(f"{counted(dead, 'dead letter')}{at_intake}: `rlm failed list` says why")
+        wrong.append(f"{counted(dead, 'dead letter')}{at_intake}: `rlm failed list --grouped` says why")
     return [*filter(None, wrong)]
 
 

@@ -93,7 +93,7 @@ def _change(store: Store, order: Callable[..., None], names: Sequence[str], type
     changed = [views[limited.name] for limited in chosen]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
     for each in changed:
-        show(f"{each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")
+        show(f"Done: {each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")
 
 
 @store_command("rlm endpoint share rebalance_api", group=endpoint, params=[click.Argument(["name"], metavar="NAME")])

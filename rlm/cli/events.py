@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
 
+#: The most lines of a push that a warning names; the others are counted.
+MOST_WARNINGS = 20
+
+
 @click.group()
 def queue() -> None:
     """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
@@ -172,8 +176,8 @@ def push(store: Store, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line of more than a megabyte,
-    or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. The document of
-    `rlm queue list --json` is taken, too.
+    or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. An item that makes a dead
+    letter is pushed, with a warning that says why. The document of `rlm queue list --json` is taken, too.
     """
     from rlm.admin.queue import longest_item, push_lines, read_lines
     from rlm.core.documents import Pushed
@@ -183,8 +187,9 @@ def push(store: Store, file: BinaryIO) -> None:
     pushed = Pushed()
     lines = read_lines(file, longest_item(store) + len(b"\r\n"))
     try:
-        for warning in push_lines(store, lines, pushed):
-            say(f"Warning: {warning}")
+        for number, warning in enumerate(push_lines(store, lines, pushed)):
+            if number < MOST_WARNINGS:
+                say(f"Warning: {warning}")
     except StoreError:
         say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
         raise
@@ -192,7 +197,8 @@ def push(store: Store, file: BinaryIO) -> None:
     print_json(pushed)
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
-    show(f"{counted(pushed.pushed, 'item')} pushed; {pushed.waiting:,} on the audit list now.")
+    bad = f", {pushed.bad:,} of which make dead letters" if pushed.bad else ""
+    show(f"{counted(pushed.pushed, 'item')} pushed{bad}; {pushed.waiting:,} on the audit list now.")
     show("The next tick of a scheduler takes them; `rlm start --wait` starts a run now, `rlm plan` forecasts it.")
     if pushed.refused:
         raise SystemExit(1)

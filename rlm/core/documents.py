@@ -378,9 +378,13 @@ class WaitingList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long."""
+    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
+
+    Of the items pushed, `bad` make dead letters when they are taken.
+    """
 
     pushed: int = 0
+    bad: int = 0
     waiting: int = 0
     refused: int = 0
 

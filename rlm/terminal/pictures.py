@@ -81,7 +81,7 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
         yield table("endpoint|~|#used|#next slot:dim|limit:dim|health", map(_endpoint, limited))
     for condition in run.conditions:
         yield Text(f"! {words.told(condition)}", style=CONDITION_STYLES[condition.severity])
-    for trouble in words.call_troubles(run):
+    for trouble in words.troubles(run):
         yield Text(f"! {trouble}", style="yellow")
     yield from _intake(run)
     yield Text()
@@ -177,7 +177,8 @@ def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
 
 def _figures(figures: Iterable[tuple[str, int, str]]) -> Iterator[tuple[str, Text]]:
     for word, number, kind in figures:
-        yield word, Text(f"{number:,}", style="yellow" if kind and number else "")
+        how = ", `rlm failed list --grouped` says why" if number and word == words.DEAD_LETTERS else ""
+        yield word, Text(f"{number:,}{how}", style="yellow" if kind and number else "")
 
 
 # -- the queues

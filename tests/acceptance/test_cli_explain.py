@@ -44,6 +44,16 @@ def test_of_several_letters_of_an_event_the_newest_is_told(inst):
     assert "a newer reason" in inst.json("explain", EVENT)["sentence"]
 
 
+def test_of_an_item_the_letter_of_one_type_is_shown_beside_the_event_of_another(inst):
+    inst.push(steps.item("i1", steps.TYPE, "NOPE"))
+    inst.close_run(inst.start_run())
+
+    events = {each["type"]: each for each in inst.json("explain", "i1")["events"]}
+
+    assert {name: each["state"] for name, each in events.items()} == {steps.TYPE: "leftover", "NOPE": "failed"}
+    assert events["NOPE"]["letter"] == inst.json("failed", "list")[0]["id"]
+
+
 def test_what_waits_is_told_when_the_next_run_starts(inst):
     inst.push(steps.item("i1", steps.TYPE))
     supervisor = Process("host:1:a", 1, "host", 0.0, revision=inst.settings.revision)

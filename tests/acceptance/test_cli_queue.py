@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,18 +41,30 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
 
 
 def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
-    """They are named and counted, exit 1; the lines around them are pushed, and one at the bound is."""
+    """They are named and counted, exit 1; the lines around them are pushed, and one at the bound, which is bad, is."""
     first, last, most = *steps.items(2, steps.TYPE), b"m" * READABLE_BYTES
     lines = b"\r\n".join([first, b"x" * (READABLE_BYTES + 1), b"y" * 5_000_000, most, last, b"z" * 3_000_000])
 
     done = inst.rlm("queue", "push", "--json", input=lines, code=1)
 
     printed = json.loads(done.stdout)
-    assert printed == {"pushed": 3, "waiting": 3, "refused": 3}
+    assert printed == {"pushed": 3, "bad": 1, "waiting": 3, "refused": 3}
     assert queued(inst) == [first, most, last]
     for number in (2, 3, 6):
         assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
+
+
+def test_push_says_of_which_items_a_run_makes_dead_letters(inst):
+    """They are pushed all the same; of many bad lines the first are named."""
+    lines = [steps.item("1", steps.TYPE), steps.item("2", steps.TYPE, "NOPE"), b'{"id": "3"}', *([b"[]"] * 30)]
+
+    done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
+
+    assert json.loads(done.stdout) == {"pushed": 33, "bad": 32, "waiting": 33, "refused": 0}
+    warned = re.findall(r"line (\d+) makes a dead letter: (\w+), ", done.stderr)
+    assert warned[:3] == [("2", "unknown_type"), ("3", "missing_field"), ("4", "not_object")]
+    assert len(warned) == 20
 
 
 def listed(inst, *how):

@@ -63,7 +63,7 @@ def _decisions(run: RunStatus | Record) -> list[tuple[str, list[str]]]:
         decided += [
             ("forecast", [expected.words, expected.more if expected.more != plan_binds else ""]),
             ("not well", [*map(words.told, run.conditions)]),
-            ("calls", words.call_troubles(run)),
+            ("trouble", words.troubles(run)),
         ]
     else:
         wrong, causes = words.troubles(run), len(words.causes(run))
