@@ -401,8 +401,9 @@ class Monitor:
         store, stats, run = self._store, queue_stats(self._store), self._store.runs.current()
         asked_at, now_us, answered_at = system_clock.monotonic(), store.now_us(), system_clock.monotonic()
         memory = store.client.info("memory")
+        taken = reading(whole, store.ask("HGET", store.keys.lease, "sequence"), store.keys.lease, 0)
         now, unsettled = now_us / 1_000_000, stats.processing + stats.leftover
-        self._add(_Sample(now, stats.events + stats.staged, unsettled, store.intake.ever_taken()))
+        self._add(_Sample(now, stats.events + stats.staged, unsettled, taken))
         pairs = [*pairwise(self._samples)]
         quiet = [(before, after) for before, after in pairs if before.taken == after.taken]  # a drain hides arrivals
         settled = (after.taken - before.taken - after.in_ledger + before.in_ledger for before, after in pairs)

@@ -12,10 +12,8 @@ from rlm.core.clock import system_clock
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated
 from rlm.ledger.letters import Letters
 from rlm.ledger.scripts import Access, Part
-from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -178,11 +176,6 @@ class Intake(Part):
                 if name in priorities
             ]
         return chunk
-
-    @translated()
-    def ever_taken(self) -> int:
-        """Count the events that were ever taken into the ledger."""
-        return reading(whole, self._ask("HGET", self._keys.lease, "sequence"), self._keys.lease, 0)
 
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""
