@@ -129,7 +129,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "endpoint_failing": Kind(
         "warning", "an endpoint fails, rests, and is probed until it works",
         "{subject} fails ({why}, {address}); {probe} probes it",
-        "{fix}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
+        "{fix}; `rlm endpoint resume {subject}` ends its rest, `rlm endpoint pause {subject}` its probes",
     ),
     "endpoint_throttled": Kind(
         "warning", "an endpoint refuses calls, and rests as it asked",
@@ -166,7 +166,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no_endpoint": Kind(
         "error", "no endpoint of a type works, and its events wait",
         "no endpoint of {subject} works, and {waiting} wait: {why}, {address}",
-        "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` calls one at once",
+        "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` ends the rest of one",
     ),
     "run_stuck": Kind(
         "error", "a run completes nothing, or is not closed", "run {run} {why}", "{fix}", stops=True,
@@ -283,8 +283,8 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
     limited = all_limited(store.endpoints(there.limits).values()) if whole else []
     at = books(store, store.ledger.types((totals, tally)), limited)
     standings = {each.name: each for each in views(store, there, at.windows, store.rules.changes(changes))}
-    instant = at.run, at.now_us, at
-    return Scene(store, there, info, tuple(unfit), *instant, standings, records, store.notes.begun(begun), is_now)
+    since = store.notes.begun(begun)
+    return Scene(store, there, info, tuple(unfit), at.run, at.now_us, at, standings, records, since, is_now)
 
 
 def conditions(store: Store, scene: Scene | None = None, *, whole: bool = True) -> tuple[Condition, ...]:
@@ -437,25 +437,23 @@ def _keys(store: Store, types: Iterable[bytes]) -> Iterator[Condition]:
 # -- processes: a process that is missing from the register may still live, as Redis may have just lost its entry
 
 
-def leader(store: Store, there: Present | None = None) -> Process | None:
+def leader(there: Present) -> Process | None:
     """Return who leads; if nobody does, a process with the configuration in force; else who may lead next."""
-    there = there or present(store)
     everybody = (*there.candidates, *there.living(*Role)) if there.lease.holder is None else ()
     return next(chain((each for each in everybody if each.revision == there.lease.revision), there.candidates), None)
 
 
-def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
+def ticks_every_seconds(store: Store, there: Present) -> float:
     """Return the seconds between two runs, by the leading scheduler; by the settings if it does not say."""
-    leads = leader(store, there)
+    leads = leader(there)
     return (leads.ticks_every if leads else 0.0) or store.settings.run.every_seconds
 
 
-def revision_in_force(store: Store, there: Present | None = None) -> str:
+def revision_in_force(store: Store, there: Present) -> str:
     """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
-    there = there or present(store)
     if there.run:
         return there.run.revision
-    leads = leader(store, there)
+    leads = leader(there)
     return leads.revision if leads else store.settings.revision
 
 
@@ -560,7 +558,7 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
 
 def _configuration(scene: Scene) -> Iterator[Condition]:
     """Find processes with another configuration than the scheduler that leads, and whether this one has another."""
-    store, leads = scene.store, leader(scene.store, scene.there)
+    store, leads = scene.store, leader(scene.there)
     if leads is None or not leads.revision:
         return
     reader = entry_of(store.settings, "", os.getpid(), 0.0)
@@ -678,12 +676,12 @@ def _run(scene: Scene) -> Iterator[Condition]:
     last = scene.last
     if last is None:
         return
-    is_moving = scene.run is not None and any(each.startswith("delivered:") for each in scene.books.tally)
+    is_moving = stuck or last.counts.completed or (scene.run and "delivered:" in " ".join(scene.books.tally))
     cut = [each for each in last.troubles if each.what == "cut by the deadline"]
-    if cut and not (stuck or last.counts.completed or is_moving) and "run_stuck run" in scene.begun:
+    if cut and not is_moving and "run_stuck run" in scene.begun:
         what = f"completed nothing: {cut[0].what}, {cut[0].endpoint} at {cut[0].address}"
-        fix = _failure(scene, cut[0].endpoint, cut[0].what)["fix"]
-        yield _condition("run_stuck", "run", run=last.run_id, why=what, fix=fix)
+        facts = _failure(scene, cut[0].endpoint, cut[0].what) | {"why": what}
+        yield _condition("run_stuck", "run", run=last.run_id, **facts)
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)
     # What else leaves events over is a condition itself, or an order.
@@ -696,7 +694,12 @@ def _run(scene: Scene) -> Iterator[Condition]:
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
         failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
         fixes = [] if last.every_call_failed or causes <= {"retries", "workers"} else [KINDS["backlog_grows"].remedy]
-        fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in failed[:1]]
+        tally = scene.books.tally if scene.run else {}  # its good answers show what works again
+        lasting = [each for each in failed if f"delivered:{each.endpoint}" not in tally]
+        fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in lasting[:1]]
+        fixes.append(
+            "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
+        )
         words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
         yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
     left = [record.counts.leftover for record in scene.records]

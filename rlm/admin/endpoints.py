@@ -7,7 +7,7 @@ import os
 import socket
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -30,7 +30,7 @@ from rlm.core.endpoint import (
 from rlm.core.files import user_name
 from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.leases import Present, present
-from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
+from rlm.ledger.rules import BY_FILE, Change, What
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
@@ -82,7 +82,7 @@ def views(
             types[name].append(kind.name)
     seen = _Seen(
         windows,
-        newest_limits(changes, limited),
+        _newest_limits(changes, limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
         there.lease.doubt if there.now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
@@ -147,6 +147,12 @@ def share(store: Store, name: str) -> Share:
 def changes_made(store: Store) -> list[Change]:
     """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
     return [each for each in store.rules.changes() if each.what is not What.LIMIT or each.before is not None]
+
+
+def _newest_limits(newest: Sequence[Change], limited: Iterable[Limited]) -> dict[str, Change]:
+    """Return the newest change of each changed limit, by name; `newest` is newest first."""
+    changes = {change.window: change for change in reversed(newest) if change.what is What.LIMIT}
+    return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
 
 
 def _budget(limited: Limited) -> str | None:
@@ -240,7 +246,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     limited = all_limited(endpoints.values())
     longest = max((each.limit.longest_seconds for each in limited), default=0.0)
     sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
-    changes, judged = newest_limits(store.rules.changes(), limited), {}
+    changes, judged = _newest_limits(store.rules.changes(), limited), {}
     for each in limited:
         change, stamps = changes.get(each.name), sent[each.name]
         begin_us = max(since_us, round(change.at * MICROSECONDS) if change else 0)

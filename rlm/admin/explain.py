@@ -74,7 +74,7 @@ def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
 def _queued(store: Store, asked: str) -> Iterator[EventView]:
     """Yield the events of the oldest matching item in staging or on the audit list."""
     for place, raw in enumerate(islice(items_of(store), MOST_LOOKED), start=1):
-        if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
+        if events := [event for event in events_in(raw) if asked in {event.event_id, event.item_id}]:
             where = f"is on the audit list, number {place:,} in the order of the items, not taken yet"
             hinder = tuple(filter(is_grave, conditions(store)))
             for event in events:

@@ -66,7 +66,7 @@ class DeadLetter(msgspec.Struct):
             BadItemError: it is none, or the events are not of the item: an unknown type has a colon and ends like a
                 known type, or another program wrote the letter; its event id must not get into keys and headers.
         """
-        item, types = decode_item(self.item_bytes, max_bytes=len(self.item_bytes)), self.event_types
+        item, types = decode_item(self.item_bytes), self.event_types
         is_own = self.event_id is None or (is_name(types[0]) and self.event_id == event_id(item.id, types[0]))
         if not (is_own and set(types) <= set(item.types)):
             raise BadItemError(Reason.BAD_VALUE, "its events are not of its item")

@@ -65,7 +65,7 @@ def queue_stats(store: Store) -> QueueStats:
     """
     now, queued, oldest = store.now(), Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_LOOKED):
-        item = _decoded(store, raw)
+        item = _decoded(raw)
         for name in store.settings.types.keys() & (item.types if item else ()):
             queued[name] += 1
             _note(oldest, name, now, stamped_at(raw))
@@ -133,17 +133,17 @@ def _since(item: bytes, taken_at: bytes | None) -> float | None:
     return stamped if stamped is not None else reading(moment, taken_at, "taken_at", None)
 
 
-def _decoded(store: Store, raw: bytes) -> Item | None:
+def _decoded(raw: bytes) -> Item | None:
     """Return an item that is not taken yet; None if it will be a dead letter as a whole."""
     try:
-        return decode_item(raw, store.settings.queue.max_item_bytes)
+        return decode_item(raw)
     except BadItemError:
         return None
 
 
-def events_in(store: Store, raw: bytes, now: float = 0.0) -> list[WaitingEvent]:
+def events_in(raw: bytes, now: float = 0.0) -> list[WaitingEvent]:
     """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
-    if (item := _decoded(store, raw)) is None:
+    if (item := _decoded(raw)) is None:
         return []
     priority = None if item.priority is msgspec.UNSET else item.priority
     make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=priority)
@@ -248,7 +248,7 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
                 yield from _waiters(store, ((event, at) for at, event in due[after:]), place, now)
                 after = max(0, after - len(due))
     if not chosen.state or Place.QUEUED in chosen.state:
-        yield from (events_in(store, raw, now) for raw in items_of(store, after))
+        yield from (events_in(raw, now) for raw in items_of(store, after))
 
 
 def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
@@ -339,8 +339,11 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
 
 def _flaw(store: Store, raw: bytes) -> str:
     """Return why an item, or its events of some types, will be a dead letter when it is taken; empty if all is well."""
+    most = store.settings.queue.max_item_bytes
     try:
-        item = decode_item(raw, store.settings.queue.max_item_bytes)
+        if len(raw) > most:
+            raise BadItemError.too_large(len(raw), most)
+        item = decode_item(raw)
     except BadItemError as error:
         return f"{error.reason}, {error}"
     unknown = [name for name in item.types if name not in store.settings.types]
@@ -398,8 +401,9 @@ class Monitor:
         store, stats, run = self._store, queue_stats(self._store), self._store.runs.current()
         asked_at, now_us, answered_at = system_clock.monotonic(), store.now_us(), system_clock.monotonic()
         memory = store.client.info("memory")
+        taken = reading(whole, store.ask("HGET", store.keys.lease, "sequence"), store.keys.lease, 0)
         now, unsettled = now_us / 1_000_000, stats.processing + stats.leftover
-        self._add(_Sample(now, stats.events + stats.staged, unsettled, store.intake.ever_taken()))
+        self._add(_Sample(now, stats.events + stats.staged, unsettled, taken))
         pairs = [*pairwise(self._samples)]
         quiet = [(before, after) for before, after in pairs if before.taken == after.taken]  # a drain hides arrivals
         settled = (after.taken - before.taken - after.in_ledger + before.in_ledger for before, after in pairs)

@@ -197,8 +197,8 @@ def push(store: Store, file: BinaryIO) -> None:
     print_json(pushed)
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
-    bad = f", {pushed.bad:,} of which make dead letters" if pushed.bad else ""
-    show(f"{counted(pushed.pushed, 'item')} pushed{bad}; {pushed.waiting:,} on the audit list now.")
+    letters = f", with {counted(pushed.bad, 'dead letter')} to come" if pushed.bad else ""
+    show(f"{counted(pushed.pushed, 'item')} pushed{letters}; {pushed.waiting:,} on the audit list now.")
     show("The next tick of a scheduler takes them; `rlm start --wait` starts a run now, `rlm plan` forecasts it.")
     if pushed.refused:
         raise SystemExit(1)

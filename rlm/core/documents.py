@@ -378,10 +378,7 @@ class WaitingList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
-
-    Of the items pushed, `bad` make dead letters when they are taken.
-    """
+    """What `rlm queue push` did: items `pushed`, of them `bad`, and now `waiting`, and lines `refused` as too long."""
 
     pushed: int = 0
     bad: int = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import accumulate
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -22,6 +24,8 @@ MAX_PRIORITY = 100
 PRIORITY_STEP = 2**42
 #: A JSON object as it came.
 _Json: TypeAlias = dict[str, Any]
+#: The strings of a JSON text. The last may have no end, so that noise takes no longer.
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')
 
 
 class Reason(StrEnum):
@@ -51,7 +55,6 @@ class BadItemError(ValueError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-        self.detail = detail
 
     @classmethod
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
@@ -115,9 +118,9 @@ class Counts(msgspec.Struct, frozen=True):
         return self.unsettled - self.spent
 
 
-def decode_item(raw: bytes, max_bytes: int) -> Item:
-    """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError for the first fault."""
-    document = _decode_document(raw, max_bytes)
+def decode_item(raw: bytes) -> Item:
+    """Decode and validate an item that is not too large; raise a BadItemError for the first fault."""
+    document = _decode_document(raw)
     if isinstance(priority := document.get("priority"), float) and priority.is_integer():
         document["priority"] = int(priority)
     try:
@@ -133,32 +136,27 @@ def decode_item(raw: bytes, max_bytes: int) -> Item:
     return item
 
 
-def _decode_document(raw: bytes, max_bytes: int) -> _Json:
-    if len(raw) > max_bytes:
-        raise BadItemError.too_large(len(raw), max_bytes)
+def _decode_document(raw: bytes) -> _Json:
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        steps = (1 if each in b"[{" else -1 for each in re.findall(rb"[\[\]{}]", _STRINGS.sub(b"", raw)))
+        if max(accumulate(steps, initial=0)) > MAX_DEPTH:
+            raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     try:
         raw.decode()
         document = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
         raise BadItemError(Reason.NOT_UTF8, f"not UTF-8 at byte {error.start}") from error
-    except RecursionError as error:
-        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels") from error
     except msgspec.DecodeError as error:
         raise BadItemError(Reason.NOT_JSON, f"not JSON: {error}") from error
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
-        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     if not isinstance(document, dict):
         raise BadItemError(Reason.NOT_OBJECT, "JSON, but no object")
+    # Of a field that is there twice one is lost, with its colon, which an escaped one could hide.
+    again = msgspec.json.encode(document)
+    if (raw.count(b":") != again.count(b":") or b"\\u003" in raw) and (
+        _STRINGS.sub(b"", raw).count(b":") != _STRINGS.sub(b"", again).count(b":")
+    ):
+        raise BadItemError(Reason.BAD_VALUE, "an object has a field twice")
     return document
-
-
-def _depth(document: Any) -> int:
-    depth, level = 0, [document]
-    while level:
-        level = [node for node in level if isinstance(node, dict | list)]
-        depth += bool(level)
-        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
-    return depth
 
 
 def encode_letter(
@@ -178,7 +176,7 @@ def encode_letter(
     nobody could read its letter. Of one that was moved `aside` unread, `item` is `null`.
     """
     try:
-        _decode_document(item, len(item))
+        _decode_document(item)
     except BadItemError as flaw:
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"

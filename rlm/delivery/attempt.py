@@ -80,6 +80,15 @@ class Caller:
             fault = BrokenAnswerError("RLM failed during the call; the log of its worker says how")
             return settlement_of(Call(claim, end=fault, counts_us=0), retry, self._clock.now())
 
+    def reaches_any(self) -> bool:
+        """Return whether an endpoint, any of them, can be connected to."""
+        endpoint = random.choice([*self._endpoints.values()])
+        try:
+            self._connections.put_back(self._connections.connect(endpoint.url, endpoint.timeout_seconds, fresh=True))
+        except UnreachableError:
+            return False
+        return True
+
     def _call(self, claim: Claim, asked_at: float) -> Call:
         """Connect, and send the request unless it is too late by then."""
         endpoint, connections = self._endpoints[claim.type, claim.endpoint], self._connections
@@ -151,7 +160,7 @@ def settlement_of(call: Call, retry: RetrySettings, now: float) -> Settlement:
     if end is None:
         return unsent(claim)
     if isinstance(end, BadItemError):  # which says nothing of its endpoint
-        return replace(unsent(claim), to="failed", letter=_letter(claim, end.reason, end.detail, now))
+        return replace(unsent(claim), to="failed", letter=_letter(claim, end.reason, str(end), now))
     outcome, answer = outcome_of(call), end if isinstance(end, Answer) else None
     made = Settlement(
         event_id=claim.event_id,
@@ -249,7 +258,8 @@ def _answered(answer: Answer, endpoint: Endpoint | None) -> Outcome:
         if not success and content_type.lower().startswith("text/html"):  # perhaps a login page
             return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", WEB_PAGE, CallEnd.COMPLETED)
         return Outcome(text, finish=CallEnd.COMPLETED)
-    kind, rests = kind_of_status(status), answer.values("retry-after")
+    kind = f"HTTP {status}" if status in {*HTTPStatus} else f"HTTP {status // 100}xx"  # so there are few
+    rests = answer.values("retry-after")
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.SERVICE_UNAVAILABLE and rests):
         date = next(map(parse_date, answer.values("date")), None)  # by the endpoint's clock, like its `Retry-After`
         now = system_clock.now() if date is None else date
@@ -352,8 +362,3 @@ def kind_of_error(error: BaseException | None) -> Kind:
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _EXPIRED:
         return Kind.EXPIRED
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), Kind.NO_WAY)
-
-
-def kind_of_status(status: int) -> str:
-    """Return the word for an answer. Statuses unknown to HTTP share one, so that there are few words."""
-    return f"HTTP {status}" if status in {*HTTPStatus} else f"HTTP {status // 100}xx"

@@ -33,7 +33,7 @@ AFTER_SECONDS = 0.0005
 AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
-#: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
+#: After so many calls in a row that could not connect while other hosts could, a worker only tries that, so often.
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
@@ -130,17 +130,24 @@ class Lanes:
         self._is_away = error is not None
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
-        """Sleep after several calls in a row that could not connect from here while other hosts could."""
+        """Fall asleep after several calls in a row that could not connect from here while other hosts could."""
         if settlement.sent and settlement.kind not in {Kind.NO_ANSWER, Kind.DEADLINE}:  # kept connections end so too
             self._unconnected, self.sleeping = 0, ""
         self._unconnected += reply.elsewhere
-        if reply.elsewhere and self._unconnected >= UNCONNECTED:
-            self.gate.sleep(SLEEP_SECONDS)
-            if not self.sleeping:
-                message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
-                extra = {"action": "sleep", "endpoint": settlement.endpoint}
-                log.warning(message, self.worker_id, settlement.kind, extra=extra)
+        if reply.elsewhere and self._unconnected >= UNCONNECTED and not self.sleeping:
+            message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
+            log.warning(message, self.worker_id, settlement.kind, extra={"action": "sleep"})
             self.sleeping = f"it can connect to no endpoint: {settlement.kind}"
+            self.gate.sleep(SLEEP_SECONDS)
+
+    def is_awake(self) -> bool:
+        """Return whether to ask. A worker that sleeps first tries to connect: a call would take a slot to see that."""
+        if self.sleeping:
+            if not self.caller.reaches_any():
+                self.gate.sleep(SLEEP_SECONDS)
+                return False
+            self._unconnected, self.sleeping = 0, ""
+        return True
 
 
 class Lane:
@@ -162,13 +169,14 @@ class Lane:
             settlement = unsent(claim) if self._gate.stopped else self._lanes.caller.make(claim, self.asked_at)
             if settlement.finish is None:
                 self._gate.sleep(GIVEN_BACK_SECONDS)
-            claim = self._turn(settlement, nothing=self._gate.is_shut) or self._queue()
+            is_shut = self._gate.is_shut or bool(self._lanes.sleeping)
+            claim = self._turn(settlement, nothing=is_shut) or self._queue()
 
     def _queue(self) -> Claim | None:
         """Return the next call, waiting as the lane that asks for all; None after the stop."""
         with self._gate.asking:
             while self._gate.wait():
-                if claim := self._turn(None):
+                if self._lanes.is_awake() and (claim := self._turn(None)):
                     return claim
         return None
 

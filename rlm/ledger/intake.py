@@ -12,10 +12,8 @@ from rlm.core.clock import system_clock
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated
 from rlm.ledger.letters import Letters
 from rlm.ledger.scripts import Access, Part
-from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -151,7 +149,7 @@ class Intake(Part):
 
         def reject(raw: bytes, error: BadItemError, event: str | None = None, **origin: Any) -> None:
             origin |= {"run_id": run_id, "event": event}
-            chunk.letters.append(encode_letter(raw, error.reason, error.detail, failed_at=at, **origin).decode())
+            chunk.letters.append(encode_letter(raw, error.reason, str(error), failed_at=at, **origin).decode())
 
         for index, raw in enumerate(items):
             if len(raw) > self._longest:
@@ -163,7 +161,7 @@ class Intake(Part):
                 break
             chunk.items = index + 1
             try:
-                item = decode_item(raw, self._longest)  # what it has is valid: id, wallet, types, priority
+                item = decode_item(raw)  # what it has is valid: id, wallet, types, priority
             except BadItemError as error:
                 reject(raw, error)
                 continue
@@ -178,11 +176,6 @@ class Intake(Part):
                 if name in priorities
             ]
         return chunk
-
-    @translated()
-    def ever_taken(self) -> int:
-        """Count the events that were ever taken into the ledger."""
-        return reading(whole, self._ask("HGET", self._keys.lease, "sequence"), self._keys.lease, 0)
 
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""

@@ -92,12 +92,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename={"before": 
     before: str | None = None
 
 
-def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[str, Change]:
-    """Return the newest change of each changed limit, by name; `newest` is newest first."""
-    changes = {change.window: change for change in reversed(list(newest)) if change.what is What.LIMIT}
-    return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
-
-
 class Rules(Part):
     """Publishes the rules, and changes them by hand; a change is in force for the next call of every lane."""
 

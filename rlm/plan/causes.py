@@ -26,9 +26,9 @@ from rlm.plan.situation import Underway
 SENTENCES: Final = {
     "slots": "the limits let no more through",
     "lanes": "all lanes were busy",
-    "resting": "the endpoints were resting or probed",
-    "paused": "the endpoints were paused",
-    "held": "the endpoints were held, because their windows could not be trusted",
+    "resting": "no endpoint was free, and at least one was resting or probed",
+    "paused": "no endpoint was free, and at least one was paused",
+    "held": "no endpoint was free, and at least one was held, because its window could not be trusted",
     "retries": "the calls failed as often as they are tried in a run",
     "workers": "no worker was ready, or nobody conducted",
     "redis": "Redis was away, slow or not fit",

@@ -138,9 +138,15 @@ def _whole(raw: bytes, letter: dict[str, Any]) -> bytes:
 
 
 def _events(raw: bytes) -> list[tuple[str, str]]:
-    """Read the events of an accepted item by another JSON reader than RLM's; of a repeated field both take the last."""
-    document = json.loads(raw, parse_constant=_no_constant)
+    """Read the events of an accepted item by another JSON reader than RLM's."""
+    document = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_no_repetition)
     return [(document["id"], name) for name in dict.fromkeys(document["events"])]
+
+
+def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    assert len(fields) == len(pairs), pairs
+    return fields
 
 
 def _no_constant(text: str) -> None:

@@ -16,6 +16,7 @@ from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
+from rlm.ledger.leases import present
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.settings import apart_of
@@ -171,6 +172,23 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
     assert (("leftovers", "last run") in found(led)) == (is_told and cause != "slots")
 
 
+def test_what_to_do_about_leftovers_follows_the_answers_of_the_open_run(led):
+    """Start the API, and a run; in a run, start the API; once that answers, nothing."""
+    why = Cause(cause="retries", types=(steps.TYPE,), leftover=1, sentence="1 event left over")
+    trouble = CallTrouble(endpoint=steps.ENDPOINT, address="127.0.0.1:8090", what="connection refused", calls=3)
+    close_one(led, state="partial", why=(why,), troubles=(trouble,))
+
+    def remedy():
+        return found(led)["leftovers", "last run"].remedy
+
+    assert ("start the API" in remedy(), "rlm start" in remedy()) == (True, True)
+    steps.push(led, steps.item("i1", steps.TYPE))
+    steps.start_run(led, token(led))
+    assert ("start the API" in remedy(), "rlm start" in remedy()) == (True, False)
+    led.client.hset(led.keys.tally, f"delivered:{steps.ENDPOINT}", 1)
+    assert "start the API" not in remedy()
+
+
 def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):
     """With when the next one comes; those that come back within the window are not."""
     store = make_store(run={"window_seconds": 30.0})
@@ -229,14 +247,16 @@ def test_a_redis_that_refuses_writes_is_unfit_and_no_process_is_missed_for_it(le
 def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
     """Not that of the file that was read here, nor of the standby that has been there for longest."""
     settings = store.settings
-    assert (ticks_every_seconds(store), revision_in_force(store)) == (settings.run.every_seconds, settings.revision)
+    there = present(store)
+    assert (ticks_every_seconds(store, there), revision_in_force(store, there)) == (180.0, settings.revision)
     enter(store, Role.SCHEDULER, "h:1:a", ticks_every=77.0)
     enter(store, Role.SCHEDULER, "h:2:b", revision="another", ticks_every=12.0)
 
     store.leases.contend("h:2:b", 20.0)
 
-    assert leader(store).id == "h:2:b"
-    assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")
+    there = present(store)
+    assert leader(there).id == "h:2:b"
+    assert (ticks_every_seconds(store, there), revision_in_force(store, there)) == (12.0, "another")
 
 
 def test_that_nobody_leads_for_a_while_after_types_changed_is_told_and_pages_nobody(led):

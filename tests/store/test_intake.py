@@ -36,11 +36,11 @@ def test_what_is_no_longer_staged_as_it_was_read_is_read_again(store, token, run
     steps.push(store, *steps.items(4, steps.TYPE))
     decode, popped = intake.decode_item, []
 
-    def pop_after_reading(raw, longest):
+    def pop_after_reading(raw):
         if not popped:
             popped.append(store.client.rpop(store.keys.processing))
             store.client.lpush(store.keys.processing, steps.item("i5", steps.TYPE))
-        return decode(raw, longest)
+        return decode(raw)
 
     monkeypatch.setattr(intake, "decode_item", pop_after_reading)
 
@@ -143,7 +143,8 @@ def test_items_too_large_are_moved_aside_unread(store, token, run):
     """One after the other, byte for byte, and the items around them are taken."""
     huge = steps.item("huge", steps.TYPE, more="x" * 10_000_000)
     large = [b"%d" % index + b"x" * 65_536 for index in range(3)]
-    steps.push(store, large[0], steps.item("i1", steps.TYPE), huge, large[1], steps.item("i2", steps.TYPE), large[2])
+    largest = steps.item("i1", steps.TYPE).ljust(65_536)
+    steps.push(store, large[0], largest, huge, large[1], steps.item("i2", steps.TYPE), large[2])
 
     assert steps.drain(store, token, run) == 2
 

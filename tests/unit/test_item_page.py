@@ -35,7 +35,7 @@ def json_block(title):
 def outcome_of(text):
     """Return the ids of an item's events, and the codes of its letters."""
     try:
-        item = decode_item(text.encode(), SETTINGS.queue.max_item_bytes)
+        item = decode_item(text.encode())
     except BadItemError as error:
         return [], [error.reason]
     unknown = [Reason.UNKNOWN_TYPE for name in item.types if name not in KNOWN]
@@ -79,10 +79,10 @@ def test_the_letter_shown_is_what_is_written():
     item = json.dumps(shown["item"]).encode()
 
     with pytest.raises(BadItemError) as caught:
-        decode_item(item, SETTINGS.queue.max_item_bytes)
+        decode_item(item)
     fault = caught.value
     written = encode_letter(
-        item, fault.reason, fault.detail, failed_at=1_703_169_180.012, run_id=shown["run_id"], event=None
+        item, fault.reason, str(fault), failed_at=1_703_169_180.012, run_id=shown["run_id"], event=None
     )
 
     assert list(json.loads(written).items())[1:] == list(shown.items())[1:]

@@ -141,9 +141,9 @@ local function settle(made)
     gave_back = endpoint
     for _, what in ipairs(shares and {'begun', 'begun:' .. kind_of(id)} or {}) do count(what, -1) end
   end
-  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
+  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt, and other hosts can send it at once
     answer.elsewhere = 1
-    to, tried = 'backoff', nil
+    to, tried = 'ready', nil
   end
   if made.finish then note_call(run_id, made, record, tried) end
   call('ZREM', P .. 'due', id)
@@ -244,7 +244,7 @@ local function fits(name, kind)  -- whether a call there still ends in time
 end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
 local opens_at, kind, name, ready, opens_next, failing
-for _ = 1, 50 do
+for _ = 1, 100 do
   local member, place, free
   opens_at, member = head(P .. 'open')
   if opens_at > now then break end
