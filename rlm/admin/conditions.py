@@ -165,7 +165,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "no_endpoint": Kind(
         "error", "no endpoint of a type works, and its events wait",
-        "no endpoint of {subject} works, and {waiting} wait: {why}, {address}",
+        "no endpoint of {subject} works, with {waiting} waiting: {why}, {address}",
         "{fix}; the first good answer ends it, and `rlm endpoint resume {name}` ends the rest of one",
     ),
     "run_stuck": Kind(
@@ -692,16 +692,16 @@ def _run(scene: Scene) -> Iterator[Condition]:
     others |= {"workers": rested} if last.workers.restarted else {}  # some came, and ended
     why = [each for each in last.why if {*each.types} - others.get(each.cause, {*each.types})]
     if last.state == State.PARTIAL and (causes := {each.cause for each in why}):
-        failed = [each for each in last.troubles if each.what != WEB_PAGE and causes != {"slots"}]
+        types = {name for each in why for name in each.types if each.cause != "slots"}
+        ends = {name for name, entry in scene.standings.items() if types.intersection(entry.types)}
+        failed = tuple(each for each in last.troubles if each.what != WEB_PAGE and each.endpoint in ends)
         fixes = [] if last.every_call_failed or causes <= {"retries", "workers"} else [KINDS["backlog_grows"].remedy]
         tally = scene.books.tally if scene.run else {}  # its good answers show what works again
         lasting = [each for each in failed if f"delivered:{each.endpoint}" not in tally]
         fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in lasting[:1]]
-        fixes.append(
-            "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
-        )
-        words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
-        yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
+        then = "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
+        words = "; ".join(filter(None, [*(each.sentence for each in why), replace(last, troubles=failed).failures]))
+        yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join([*fixes, then]))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))

@@ -173,14 +173,16 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
 
 
 def test_what_to_do_about_leftovers_follows_the_answers_of_the_open_run(led):
-    """Start the API, and a run; in a run, start the API; once that answers, nothing."""
+    """Start the API, and a run; in a run, start the API; once that answers, nothing. Never another type's API."""
     why = Cause(cause="retries", types=(steps.TYPE,), leftover=1, sentence="1 event left over")
     trouble = CallTrouble(endpoint=steps.ENDPOINT, address="127.0.0.1:8090", what="connection refused", calls=3)
-    close_one(led, state="partial", why=(why,), troubles=(trouble,))
+    other = CallTrouble(endpoint="open_order_api", address="127.0.0.1:8091", what="HTTP 401", calls=4)
+    close_one(led, state="partial", why=(why,), troubles=(other, trouble))
 
     def remedy():
         return found(led)["leftovers", "last run"].remedy
 
+    assert "HTTP 401" not in found(led)["leftovers", "last run"].sentence
     assert ("start the API" in remedy(), "rlm start" in remedy()) == (True, True)
     steps.push(led, steps.item("i1", steps.TYPE))
     steps.start_run(led, token(led))
