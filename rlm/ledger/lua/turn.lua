@@ -264,7 +264,7 @@ for _ = 1, 100 do
   end
 end
 if not opens_next then
-  if opens_at <= now then return done('wait', 1000) end
+  if opens_at <= now then return done('wait', 0) end  -- out of tries, each of which corrected a bound
   if not (may_go_on(deadline, opens_at, due_at) or call('HGET', P .. 'run', 'draining')) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
