@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import numbers, reading, us_of
+
+log = logging.getLogger(__name__)
 
 #: How the failure of a run begins whose hash is lost or damaged.
 DAMAGED = "what Redis holds of it is lost or damaged"
@@ -109,6 +112,9 @@ class Runs(Part):
         named = {"token": "" if token is None else token, "run_id": run_id, "fields": fields, "most": CHUNK}
         while (returned := self._run("end_run", **named)) > 0:
             pass
+        if returned < -1:
+            told = "Run %s goes on: keys that say what may be called were deleted, and are made anew"
+            log.warning(told, run_id, extra={"action": "rebuild_index", "run_id": run_id})
         return bool(returned == 0)
 
     def close(
