@@ -113,8 +113,7 @@ class Runs(Part):
         while (returned := self._run("end_run", **named)) > 0:
             pass
         if returned < -1:
-            told = "Run %s goes on: keys that say what may be called were deleted, and are made anew"
-            log.warning(told, run_id, extra={"action": "rebuild_index", "run_id": run_id})
+            log.warning("Run %s goes on: keys were deleted, and are made anew", run_id, extra={"action": "rebuild_index"})
         return bool(returned == 0)
 
     def close(
@@ -126,8 +125,7 @@ class Runs(Part):
         totals beside its counts, see `rlm.ledger.calls`.
         """
         named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
-        named["added"] = added
-        reply = int(self._run("close_run", **named))
+        reply = int(self._run("close_run", added=added, **named))
         return None if reply < 0 else reply
 
     @translated()

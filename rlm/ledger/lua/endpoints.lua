@@ -125,10 +125,8 @@ local function index(kind)
 end
 -- The writer of `free:`, so that windows, rest, pause and hold cannot undo one another. how: 'NX' for what is missing only.
 local function refresh(endpoint, at, how)
-  local of = rule(endpoint)
-  if not of then return end
   at = at or opens(endpoint)
-  for kind, terms in pairs(of.types) do
+  for kind, terms in pairs((rule(endpoint) or {types = {}}).types) do
     try('ZADD', P .. 'free:' .. kind, how or 'CH', at > now and at or 0, terms[1] .. ' ' .. endpoint)
     index(kind)
   end
