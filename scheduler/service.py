@@ -149,10 +149,10 @@ class SchedulerService:
 
         A noted tick was served, whichever process dies; after a StoreError it is served again.
         """
-        store, schedule, run = self._store, self._store.schedule, self._store.settings.run
+        store, run = self._store, self._store.settings.run
         now = store.clock.now()
         self._led_at = now if self._led_at is None else self._led_at
-        due, last = now // run.every_seconds * run.every_seconds, schedule.last_tick()
+        due, last = now // run.every_seconds * run.every_seconds, store.leases.read().ticked_at
         last = self._led_at if last is None else last  # in a new installation the next tick is the first
         # If the last one is much later, the clock of Redis was set back, and ticks are served again.
         if due <= last <= now + CLOCKS_SECONDS:
@@ -168,7 +168,7 @@ class SchedulerService:
             if any(store.intake.lengths()) or any(count.unsettled for count in left_over):
                 return due
             telemetry.tick(store.settings, due, ok=True, seconds=now - due)
-        schedule.note_tick(due)
+        store.schedule.note_tick(due)
         return None
 
     def _keep_house(self, *, has_ended: bool) -> bool:

@@ -7,28 +7,29 @@ below find. docs/operations.md has the same table.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.endpoints import FAILING_WITH, HELD_SECONDS, LONGER_PERIOD, RECOVERING, standing
+from rlm.admin.endpoints import FAILING_WITH, HELD_SECONDS, LONGER_PERIOD, RECOVERING, views
 from rlm.admin.text import span
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.documents import WEB_PAGE, CallCounts, Condition, EndpointView, Record
-from rlm.core.endpoint import FAILING, Circuit, address_of
+from rlm.core.endpoint import FAILING, Circuit, address_of, all_limited
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line
 from rlm.ledger.books import Books, books, troubles_of
-from rlm.ledger.connect import text, translated
-from rlm.ledger.leases import Present, Standing, present
-from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.store import Flaw, Store
+from rlm.ledger.connect import text
+from rlm.ledger.leases import ALONE_SECONDS, Present, Standing, present
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState, host_of
+from rlm.ledger.rules import MOST_CHANGES
+from rlm.ledger.scripts import Command
+from rlm.ledger.store import Flaw, Store, judge
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
@@ -95,7 +96,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no_scheduler": Kind(
         "error", "no scheduler leads, so no run starts",
         "no scheduler leads{names}, so no run starts{run}",
-        "`rlm up` or `rlm scheduler` starts one", stops=True,
+        "{fix}", stops=True,
     ),
     "no_supervisor": Kind(
         "error", "no supervisor starts workers",
@@ -122,9 +123,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "other_configuration": Kind(
         "warning", "two configurations are in use on one prefix",
-        "{theirs} differs in {parts} from {ours}, by which runs go",
-        "restart those of {subject} with the file of the others; `rlm config show` names what each value comes "
-        "from",
+        "{theirs} differs in {parts} from {ours}",
+        "{fix}; `rlm config show` names what each value comes from",
     ),
     "endpoint_failing": Kind(
         "warning", "an endpoint fails, rests, and is probed until it works",
@@ -240,13 +240,15 @@ class Scene(msgspec.Struct, frozen=True):
 
     store: Store
     there: Present
+    info: Mapping[str, Any]  #: what Redis says of itself, nothing if this user may not ask
     unfit: tuple[Flaw, ...]
     run: Run | None
     now_us: int
+    books: Books  #: of the same instant
     standings: Mapping[str, EndpointView]
-    books: Books
     records: tuple[Record, ...]
     begun: Mapping[str, float]  #: since when what was said lasts
+    kinds: Sequence[bytes]  #: of which type each key is
 
     @property
     def last(self) -> Record | None:
@@ -259,21 +261,30 @@ def look(store: Store, *, insists: bool = False, whole: bool = True) -> Scene:
 
     Some time after a run that left nothing over, or a doubt, no endpoint is read, unless the look is to be `whole`.
     """
-    there = present(store)
-    insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
-    unfit = tuple[Flaw, ...]()
-    with suppress(StoreForbiddenError):
-        unfit = store.flaws(allow_volatile=not insists)
-        try:
-            store.notes.note({}, ())
-        except StoreRefusingError as error:
-            unfit = (*unfit, Flaw("writes", error.what, error.remedy))
-    run, now_us = there.run, there.now_us
-    records = tuple(store.runs.recent(GROWING_RUNS))
+    keys, unfit = store.keys, list[Flaw]()
+    kinds = [("TYPE", key) for key in _kinds(store)] if whole else []
+    read: list[Command] = [("HGETALL", keys.conditions), ("HKEYS", keys.records), ("HKEYS", keys.totals)]
+    read += [("HKEYS", keys.tally), ("LRANGE", keys.changes, 0, MOST_CHANGES - 1), *kinds]
+    try:
+        there = present(store, *read, ("INFO",), ("HSET", keys.conditions, "", ""), ("HDEL", keys.conditions, ""))
+    except StoreForbiddenError:  # this user may not ask, or not write
+        there = present(store, *read)
+    except StoreRefusingError as error:
+        unfit.append(Flaw("writes", error.what, error.remedy))
+        there = present(store, *read, ("INFO",))
+    begun, ids, totals, tally, changes, *is_now = there.replies[: len(read)]
+    info: dict[str, Any] = next(iter(there.replies[len(read) :]), {})
+    if info:
+        insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
+        unfit = [*judge(info, allow_volatile=not insists), *unfit]
+    records = tuple(store.runs.records(store.runs.history(GROWING_RUNS, ids)))
     until = max(there.lease.doubted_at + HELD_SECONDS, *(timestamp(each.finished_at) + 15 for each in records), 0.0)
-    whole = whole or run is not None or now_us / MICROSECONDS < until or any(each.why for each in records[:1])
-    standings = standing(store, there) if whole else {}
-    return Scene(store, there, unfit, run, now_us, standings, books(store), records, store.notes.begun())
+    whole = whole or bool(there.run) or there.now_us / MICROSECONDS < until or any(each.why for each in records[:1])
+    limited = all_limited(store.endpoints(there.limits).values()) if whole else []
+    at = books(store, store.ledger.types((totals, tally)), limited)
+    standings = {each.name: each for each in views(store, there, at.windows, store.rules.changes(changes))}
+    since = store.notes.begun(begun)
+    return Scene(store, there, info, tuple(unfit), at.run, at.now_us, at, standings, records, since, is_now)
 
 
 def conditions(store: Store, scene: Scene | None = None, *, whole: bool = True) -> tuple[Condition, ...]:
@@ -301,14 +312,22 @@ def examined(
             if scene is None:
                 store.require_schema()
                 scene = look(store, insists=insists, whole=whole)
-            refuses = any(finding.name == "writes" for finding in scene.unfit)  # then nobody can announce itself
-            spared = {*(ANNOUNCED if refuses else ()), *(() if whole else ("keys",))}
+            spared = {*(ANNOUNCED if _is_deaf(scene) else ()), *(() if whole else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
     except StoreGarbledError as error:
-        return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", why=error.what)]}
+        types = store.batch(("TYPE", key) for key in _kinds(store))
+        return {"keys": [*_keys(store, types)] or [_condition("key_damaged", "Redis", why=error.what)]}
     except StoreError as error:
         return {"redis": [_away(error)]}
     return {name: [_since(each, scene.begun) for each in of_check] for name, of_check in found.items()}
+
+
+def _is_deaf(scene: Scene) -> bool:
+    """Return whether processes could not announce themselves just now: Redis refuses writes, or was away before."""
+    up_seconds, lease = scene.info.get("uptime_in_seconds", float("inf")), scene.there.lease
+    silences = [silence for role in Role for _, entry, silence in scene.there.entries[role] if entry is None]
+    is_back = max([-lease.left_seconds if lease.owner else 0.0, *silences]) > up_seconds < HEARTBEAT_TTL_SECONDS
+    return is_back or any(flaw.name == "writes" for flaw in scene.unfit)
 
 
 def _away(error: StoreError) -> Condition:
@@ -381,7 +400,7 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
-    if _takes_no_client(scene.store):
+    if scene.info.get("connected_clients", 0) >= scene.info.get("maxclients", float("inf")):
         yield _condition("redis_crowded", "redis")
     held = [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]
     if held and held[0].circuit_reason != LONGER_PERIOD:
@@ -391,53 +410,50 @@ def _redis(scene: Scene) -> Iterator[Condition]:
 
 def _clock(scene: Scene) -> Iterator[Condition]:
     """Compare the clock of Redis with this host's, and how long it takes to answer with what is too long."""
-    host, least, ahead = scene.store.settings.host_name, float("inf"), 0.0
-    for _ in range(3):
-        before, asked_at = system_clock.now(), system_clock.monotonic()
-        redis = scene.store.now()
-        took = system_clock.monotonic() - asked_at
-        if took < least:
-            least, ahead = took, redis - min(max(redis, before), before + took)
-        if least <= scene.store.settings.run.leaving_seconds and abs(ahead) <= CLOCK_SECONDS:
-            return
-    if least > scene.store.settings.run.leaving_seconds:
-        yield _condition("redis_slow", host, took=f"{1000 * least:.0f} ms")
-    if abs(ahead) > CLOCK_SECONDS:
+    host, most = scene.store.settings.host_name, scene.store.settings.run.leaving_seconds
+    took, ahead = scene.there.answer_seconds, scene.store.clock.now() - system_clock.now()
+    if took > most:  # it may have connected first, or this machine was busy for a moment
+        asked_at = system_clock.monotonic()
+        scene.store.now()
+        took = min(took, system_clock.monotonic() - asked_at)
+    if took > most:
+        yield _condition("redis_slow", host, took=f"{1000 * took:.0f} ms")
+    if abs(ahead) > CLOCK_SECONDS + scene.there.answer_seconds / 2:
         yield _condition("clock_apart", host, seconds=span(abs(ahead)))
 
 
-def _keys(of: Scene | Store) -> Iterator[Condition]:
+def _kinds(store: Store) -> dict[str, str]:
+    """Return of which type each key is to be."""
+    return store.keys.kinds(store.settings.types, [each.window_id for each in store.settings.endpoints.values()])
+
+
+def _keys(store: Store, types: Iterable[bytes]) -> Iterator[Condition]:
     """Find keys of another type than RLM's, which stop what needs them."""
-    store = of.store if isinstance(of, Scene) else of
-    wanted = store.keys.kinds(
-        store.settings.types, [endpoint.window_id for endpoint in store.settings.endpoints.values()]
-    )
-    types = map(text, store.batch([("TYPE", key) for key in wanted]))
-    for key, is_now in zip(wanted, types, strict=True):
-        if is_now not in {wanted[key], "none"}:
+    for (key, wanted), is_now in zip(_kinds(store).items(), map(text, types), strict=True):
+        if is_now not in {wanted, "none"}:
             yield _condition("key_damaged", key, why=f"a {is_now}")
 
 
 # -- processes: a process that is missing from the register may still live, as Redis may have just lost its entry
 
 
-def leader(store: Store, there: Present | None = None) -> Process | None:
-    """Return the leading scheduler; if none leads or a command conducts, one that may lead next."""
-    return next(iter((there or present(store)).candidates), None)
+def leader(there: Present) -> Process | None:
+    """Return who leads; if nobody does, a process with the configuration in force; else who may lead next."""
+    everybody = (*there.candidates, *there.living(*Role)) if there.lease.holder is None else ()
+    return next(chain((each for each in everybody if each.revision == there.lease.revision), there.candidates), None)
 
 
-def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
+def ticks_every_seconds(store: Store, there: Present) -> float:
     """Return the seconds between two runs, by the leading scheduler; by the settings if it does not say."""
-    leads = leader(store, there)
+    leads = leader(there)
     return (leads.ticks_every if leads else 0.0) or store.settings.run.every_seconds
 
 
-def revision_in_force(store: Store, there: Present | None = None) -> str:
+def revision_in_force(store: Store, there: Present) -> str:
     """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
-    there = there or present(store)
     if there.run:
         return there.run.revision
-    leads = leader(store, there)
+    leads = leader(there)
     return leads.revision if leads else store.settings.revision
 
 
@@ -456,18 +472,28 @@ def kept_apart(store: Store, standing: Standing) -> str:
 def _scheduler(scene: Scene) -> Iterator[Condition]:
     """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one.
 
-    One with other types stands by as long as any process has those in force.
+    One with other types or URLs stands by as long as anybody has those in force, and for a while after.
     """
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    everybody = (process for role in Role for process in there.living(role))
-    apart = {process.apart for process in everybody if process.revision == there.lease.revision}
-    may_lead = [each for each in schedulers if not apart or each.apart in apart]
+    may_lead = [each for each in schedulers if there.lease.apart in {"", each.apart}]
     if there.lease.holder is not None or (may_lead and free_seconds <= TAKEOVER_SECONDS):
         return
-    names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
+    names, fix = named([process.id for process in schedulers], 3), "`rlm up` or `rlm scheduler` starts one"
+    in_force = [f"{each.pid} on {each.host}" for each in there.living(*Role) if each.apart == there.lease.apart]
+    if may_lead or not schedulers:
+        names = f" ({names} died, or may not)" if names else ""
+    elif in_force:
+        names = f" ({names} waits until {ALONE_SECONDS:.0f} s after the last process with the types and URLs in force)"
+        fix = f"restart pid {named(in_force, 3)}"
+    else:
+        theirs = f"{_file(schedulers[0])} of pid {schedulers[0].pid} on {schedulers[0].host}"
+        ours = f"what was in force, so no scheduler leads until {ALONE_SECONDS:.0f} s after the last process with that"
+        facts = {"theirs": theirs, "parts": "types or URLs", "ours": ours, "fix": "it ends by itself"}
+        yield _condition("other_configuration", "scheduler", **facts)
+        return
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
-    yield _condition("no_scheduler", "scheduler", names=names, run=run)
+    yield _condition("no_scheduler", "scheduler", names=names, run=run, fix=fix)
 
 
 def _workers(scene: Scene) -> Iterator[Condition]:
@@ -497,13 +523,6 @@ def _workers(scene: Scene) -> Iterator[Condition]:
         fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
     code = "workers_missing" if ready else "no_worker"
     yield _condition(code, "workers", ready=len(ready), wanted=wanted, why=why, fix=fix)
-
-
-def _takes_no_client(store: Store) -> bool:
-    with suppress(StoreForbiddenError), translated(store.client, "INFO"):
-        clients = store.client.info("clients")
-        return bool(clients["connected_clients"] >= clients.get("maxclients", float("inf")))
-    return False
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
@@ -538,20 +557,22 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
 
 
 def _configuration(scene: Scene) -> Iterator[Condition]:
-    """Find processes, this one included, with another configuration than the scheduler that leads."""
-    store, there = scene.store, scene.there
-    processes = [process for role in Role for process in there.living(role)]
-    leads = leader(store, there)
-    if there.lease.holder is None:  # a scheduler that is kept apart does not lead next
-        leads = next((process for process in processes if process.revision == there.lease.revision), leads)
+    """Find processes with another configuration than the scheduler that leads, and whether this one has another."""
+    store, leads = scene.store, leader(scene.there)
     if leads is None or not leads.revision:
         return
     reader = entry_of(store.settings, "", os.getpid(), 0.0)
-    others = [each for each in (*processes, reader) if each.revision not in {"", leads.revision}]
+    others = [each for each in (reader, *scene.there.living(*Role)) if each.revision not in {"", leads.revision}]
     for subject, process in {f"{_file(each)} on {each.host}": each for each in others}.items():
+        is_same = (_file(process), process.host) == (_file(leads), leads.host)
+        who = "as read here" if process is reader else f"of pid {process.pid}"
+        theirs = f"{_file(process)} {who} on {process.host}"
+        ours = f"{'that' if is_same else _file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
+        fix = f"restart those of {subject} with the file of the others"
+        if is_same:
+            fix = "restart scheduler, supervisors and `rlm web`, so that all have it as it is now"
         parts = " and ".join(differing(process.revision, leads.revision))
-        theirs, ours = (f"{_file(each)} of pid {each.pid} on {each.host}" for each in (process, leads))
-        yield _condition("other_configuration", subject, theirs=theirs, parts=parts, ours=ours)
+        yield _condition("other_configuration", subject, theirs=theirs, parts=parts, ours=ours, fix=fix)
 
 
 def _file(process: Process) -> str:
@@ -656,11 +677,17 @@ def _next(scene: Scene) -> str:
 
 def _run(scene: Scene) -> Iterator[Condition]:
     """Find out whether the open run stands still, and what went wrong in the last one."""
-    if scene.run and not scene.unfit:  # which is why it stands still
-        yield from _standing_still(scene, scene.run)
+    stuck = [*_standing_still(scene, scene.run)] if scene.run and not scene.unfit else []  # it stands still by that
+    yield from stuck
     last = scene.last
     if last is None:
         return
+    is_moving = stuck or last.counts.completed or (scene.run and "delivered:" in " ".join(scene.books.tally))
+    cut = [each for each in last.troubles if each.what == "cut by the deadline"]
+    if cut and not is_moving and "run_stuck run" in scene.begun:
+        what = f"completed nothing: {cut[0].what}, {cut[0].endpoint} at {cut[0].address}"
+        facts = _failure(scene, cut[0].endpoint, cut[0].what) | {"why": what}
+        yield _condition("run_stuck", "run", run=last.run_id, **facts)
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)
     # What else leaves events over is a condition itself, or an order.
@@ -718,8 +745,10 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    is_last = last is not None and store.runs.history(1) == [last.run_id]  # another may have been closed meanwhile
-    if faults := scene.books.faults(last if is_last else None):
+    faults = scene.books.faults(last)
+    if faults and last and store.runs.history(1) != [last.run_id]:  # another was closed meanwhile
+        faults = scene.books.faults()
+    if faults:
         yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
@@ -730,7 +759,7 @@ def _books(scene: Scene) -> Iterator[Condition]:
 CHECKS: Final[Mapping[str, Callable[[Scene], Iterator[Condition]]]] = {
     "redis": _redis,
     "clock": _clock,
-    "keys": _keys,
+    "keys": lambda scene: _keys(scene.store, scene.kinds),
     "configuration": _configuration,
     "scheduler": _scheduler,
     "workers": _workers,

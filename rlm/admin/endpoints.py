@@ -66,18 +66,26 @@ class _Seen(NamedTuple):
 
 def endpoint_list(store: Store, there: Present | None = None) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
-    there, types = there or present(store), defaultdict[str, list[str]](list)
+    there = there or present(store)
     limited = all_limited(store.endpoints(there.limits).values())
+    return views(store, there, store.windows.look(limited)[1], store.rules.changes())
+
+
+def views(
+    store: Store, there: Present, windows: Mapping[str, WindowState], changes: Sequence[Change]
+) -> list[EndpointView]:
+    """Return the views of the endpoints and budgets with these windows; `changes` are newest first."""
+    types = defaultdict[str, list[str]](list)
+    limited = [each for each in all_limited(store.endpoints(there.limits).values()) if each.name in windows]
     for kind in store.settings.event_types:
         for name in {name for end in kind.endpoints for name in (end.name, _budget(end)) if name}:
             types[name].append(kind.name)
-    now_us, windows = store.windows.look(limited)
     seen = _Seen(
         windows,
-        _newest_limits(store, limited),
+        _newest_limits(changes, limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         types,
-        there.lease.doubt if now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
+        there.lease.doubt if there.now_us / MICROSECONDS < there.lease.doubted_at + HELD_SECONDS else "",
     )
     return [_view(each, seen, store.settings.run.guard_seconds) for each in limited]
 
@@ -141,9 +149,9 @@ def changes_made(store: Store) -> list[Change]:
     return [each for each in store.rules.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
-def _newest_limits(store: Store, limited: Iterable[Limited]) -> dict[str, Change]:
-    """Return the newest change of each changed limit, by name."""
-    changes = {change.window: change for change in reversed(store.rules.changes()) if change.what is What.LIMIT}
+def _newest_limits(newest: Sequence[Change], limited: Iterable[Limited]) -> dict[str, Change]:
+    """Return the newest change of each changed limit, by name; `newest` is newest first."""
+    changes = {change.window: change for change in reversed(newest) if change.what is What.LIMIT}
     return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
 
 
@@ -238,7 +246,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     limited = all_limited(endpoints.values())
     longest = max((each.limit.longest_seconds for each in limited), default=0.0)
     sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
-    changes, judged = _newest_limits(store, limited), {}
+    changes, judged = _newest_limits(store.rules.changes(), limited), {}
     for each in limited:
         change, stamps = changes.get(each.name), sent[each.name]
         begin_us = max(since_us, round(change.at * MICROSECONDS) if change else 0)

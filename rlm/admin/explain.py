@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache, partial
 from itertools import islice
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.conditions import conditions, is_grave, ticks_every_seconds
-from rlm.admin.endpoints import standing
+from rlm.admin.conditions import Scene, conditions, is_grave, look, ticks_every_seconds
 from rlm.admin.errors import NoSuchRunError
 from rlm.admin.letters import DeadLetter, letters_of
 from rlm.admin.queue import MOST_LOOKED, Place, events_in, items_of
@@ -23,10 +23,11 @@ from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
 from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
 from rlm.core.item import event_id, type_of
-from rlm.core.run import State
+from rlm.core.run import Run, State
 from rlm.core.text import cut
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
+from rlm.ledger.leases import present
 from rlm.ledger.scripts import Command
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
@@ -65,7 +66,8 @@ def explain(store: Store, asked: str) -> list[EventView]:
 
 
 def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
-    views = (_view(store, event) for event in (asked, *(event_id(asked, name) for name in store.known_types)))
+    seen = cache(partial(look, store))
+    views = (_view(store, event, seen) for event in (asked, *(event_id(asked, name) for name in store.known_types)))
     return filter(None, views)
 
 
@@ -74,7 +76,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
     for place, raw in enumerate(islice(items_of(store), MOST_LOOKED), start=1):
         if events := [event for event in events_in(raw) if asked in {event.event_id, event.item_id}]:
             where = f"is on the audit list, number {place:,} in the order of the items, not taken yet"
-            hinder = _hindering(store)
+            hinder = tuple(filter(is_grave, conditions(store)))
             for event in events:
                 name = event.event_id
                 why = f"{name} {where}; {_next_run(store, event.type, hinder)}"
@@ -99,8 +101,8 @@ def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
     return replace(view, sentence=" ".join(sentence.split()), letter=letter.id)
 
 
-def _view(store: Store, event: str) -> EventView | None:
-    """Return where an event is at one instant, by the ledger, and what it waits for; None if that does not know it."""
+def _view(store: Store, event: str, seen: Callable[[], Scene]) -> EventView | None:
+    """Return where an event is, by the ledger, and what it waits for, by what is `seen`; None if that has it not."""
     keys, key, kind = store.keys, store.keys.event(event), type_of(event)
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
@@ -143,7 +145,7 @@ def _view(store: Store, event: str) -> EventView | None:
         attempts=attempts,
     )
     is_waiting = rank is not None or (lease is None and due is not None)
-    return _waiting(store, view, rank) if is_waiting else view
+    return _waiting(store, view, rank, seen()) if is_waiting else view
 
 
 def _attempts(tried: bytes) -> tuple[int, int]:
@@ -169,27 +171,23 @@ def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
     return [Attempt(isoformat(int(us) / MICROSECONDS), *msgspec.json.decode(call)) for us, call in calls]
 
 
-def _waiting(store: Store, view: EventView, rank: int | None) -> EventView:
+def _waiting(store: Store, view: EventView, rank: int | None, scene: Scene) -> EventView:
     """Return an event with what it waits for; `rank` of its type go first if it is ready."""
-    endpoints = tuple(each for each in standing(store).values() if view.type in each.types and each.kind == "endpoint")
-    hinder = _hindering(store, {view.type, "redis", *(name for each in endpoints for name in (each.name, each.budget))})
+    endpoints = tuple(each for each in scene.standings.values() if view.type in each.types and each.kind == "endpoint")
+    subjects = {view.type, "redis", *(name for each in endpoints for name in (each.name, each.budget))}
+    hinder = tuple(each for each in conditions(store, scene) if is_grave(each) or each.subject in subjects)
     view = replace(view, endpoints=endpoints, conditions=hinder)
     if rank is None:
         return view
-    why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank)
+    why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank, scene.run)
     if view.state == Place.LEFTOVER and endpoints and not any(each.free for each in endpoints):
         why = f"{why}; now {_shut(endpoints)}"
     return replace(view, sentence=f"{view.sentence}: {why}")
 
 
-def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
-    """Return the conditions by which nothing is sent, and those of these subjects."""
-    return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
-
-
-def _why(store: Store, view: EventView, first: int) -> str:
-    """Return what a pending event waits for; `first` of its type go first."""
-    run, endpoints = store.runs.current(), view.endpoints
+def _why(store: Store, view: EventView, first: int, run: Run | None) -> str:
+    """Return what a pending event of the open `run` waits for; `first` of its type go first."""
+    endpoints = view.endpoints
     if run is None or any(map(is_grave, view.conditions)) or view.type not in store.settings.types:
         return _next_run(store, view.type, view.conditions)
     if run.cancelled or run.state is not State.RUNNING:
@@ -217,6 +215,7 @@ def _next_run(store: Store, kind: str | None, hinder: Iterable[Condition]) -> st
         return "its type is not configured, so it becomes a dead letter when the next run starts"
     if grave := next(filter(is_grave, hinder), None):
         return grave.sentence
-    every_seconds = ticks_every_seconds(store)
-    starts = (store.now() // every_seconds + 1) * every_seconds
+    there = present(store)
+    every_seconds = ticks_every_seconds(store, there)
+    starts = (there.now_us / MICROSECONDS // every_seconds + 1) * every_seconds
     return f"the next run starts at about {isoformat(starts)[11:19]} UTC"

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.conditions import conditions, is_grave, look
 from rlm.admin.errors import BadQuestionError
 from rlm.admin.queue import queue_stats
 from rlm.admin.text import Texts, span
@@ -20,7 +20,7 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import Plan
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
 from rlm.core.text import counted, is_name, safe_line
-from rlm.ledger.leases import Present, present
+from rlm.ledger.leases import Present
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.plan import compute_plan
@@ -105,7 +105,7 @@ def measured_arrivals(store: Store) -> dict[str, float] | None:
     """
     records = [(timestamp(record.started_at), record) for record in store.runs.recent(MEASURED_RUNS + 1)]
     first = min((start for start, _ in records), default=0.0)
-    seconds = max([store.schedule.last_tick() or 0.0, *(start for start, _ in records)]) - first
+    seconds = max([store.leases.read().ticked_at or 0.0, *(start for start, _ in records)]) - first
     if not records or round(seconds / store.settings.run.every_seconds) < 1:
         return None
     later = [record.by_type for start, record in records if start > first]
@@ -242,14 +242,17 @@ def view_of(forecasts: Sequence[Forecast], question: Question) -> Plan:
 def _forecast(store: Store, question: Question) -> Forecast:
     """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
     settings, workers, numbers, windows = question.settings, question.asked.workers, question.counts, {}
-    there = present(store)
+    scene = look(store)
+    there = scene.there
     types, window_seconds = _types(store, question, there.limits), settings.run.window_seconds
     is_ready = any(worker.state == WorkerState.READY for worker in there.living(Role.WORKER))
     gone_seconds = START_SECONDS if is_ready else COMING_UP_SECONDS
     if not question.counts:
-        numbers = {name: waiting.pending for name, waiting in queue_stats(store).by_type.items()}
-        limited = all_limited(endpoint for kind in types for endpoint in kind.endpoints)
-        _, read = store.windows.look(limited)
+        numbers, read = {name: count.unsettled for name, count in scene.books.by_type.items()}, scene.books.windows
+        if scene.books.staged or scene.books.events:  # what items hold is only known by reading them
+            numbers = {name: waiting.pending for name, waiting in queue_stats(store).by_type.items()}
+        if settings is not store.settings or question.added:
+            _, read = store.windows.look(all_limited(endpoint for kind in types for endpoint in kind.endpoints))
         windows = {name: window.later(gone_seconds) for name, window in read.items()}
     configured = {(kind.name, kind.processing_seconds) for kind in store.settings.event_types}
     anew = {kind.name for kind in types if (kind.name, kind.processing_seconds) not in configured}
@@ -261,7 +264,7 @@ def _forecast(store: Store, question: Question) -> Forecast:
     workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)
     plan = plan_run(settings, workload, capacity, gone_seconds, window_seconds)
     windows_left, outlook = _look_ahead(plan, measured_arrivals(store), settings.run.every_seconds)
-    lacking = "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store))))
+    lacking = "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store, scene))))
     plan = replace(plan, gone_in_windows=windows_left)
     return Forecast(plan, outlook, gone_seconds, window_seconds, lacking)
 

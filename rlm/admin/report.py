@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import structs
 
-from rlm.admin.conditions import conditions, look, revision_in_force, ticks_every_seconds
+from rlm.admin.conditions import Scene, conditions, look, revision_in_force, ticks_every_seconds
 from rlm.admin.endpoints import changes_made
 from rlm.admin.errors import BadQuestionError, NoSuchRunError
 from rlm.admin.queue import lengths
@@ -50,27 +50,19 @@ def status(store: Store, run_id: str | None) -> View:
 
 def status_of(store: Store, run_id: str) -> RunStatus | Record:
     """Return the open or finished run with this id; raise a NoSuchRunError if none has it."""
-    return _opened(store, run_id) or record(store, run_id)
-
-
-def _opened(store: Store, run_id: str | None = None) -> RunStatus | None:
-    """Return the open run, of this id if it is given; None if there is none."""
-    while (run := store.runs.current()) is not None and run_id in {None, run.id}:
-        opened = open_status(store, run)
-        if store.runs.is_open(run.id):  # otherwise it was closed while it was read
-            return opened
-    return None
+    opened = now(store)
+    return opened if isinstance(opened, RunStatus) and opened.run_id == run_id else record(store, run_id)
 
 
 def now(store: Store) -> RunStatus | Rest:
     """Return the open run, or the time between two runs."""
-    if opened := _opened(store):
-        return opened
-    scene, ticked_at = look(store), store.schedule.last_tick()
+    scene = look(store)
+    if scene.run:
+        return _open_status(store, scene, scene.run)
     there, now, every_seconds = scene.there, scene.now_us / MICROSECONDS, ticks_every_seconds(store, scene.there)
     return Rest(
         last=scene.last.run_id if scene.last else None,
-        last_tick=None if ticked_at is None else isoformat(ticked_at),
+        last_tick=isoformat(there.lease.ticked_at) if there.lease.ticked_at else None,
         conditions=conditions(store, scene),
         installation=installation(store),
         last_record=scene.last,
@@ -135,13 +127,12 @@ def installation(store: Store) -> Installation:
     )
 
 
-def open_status(store: Store, run: Run) -> RunStatus:
+def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
     """Return an open run with the fields of its record, as far as they are known, and its present state.
 
     Peaks and durations are not known: to read them takes longer in a longer run, and a view is redrawn often.
     """
-    to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
-    scene = look(store)
+    to_take = scene.books.staged + (0 if run.staged else scene.books.events)
     there, now_us, standings = scene.there, scene.now_us, scene.standings
     ending = Ending(scene.books.tally, store.endpoints(there.limits), (), there.restarts, None, now_us)
     known = make_record(store.settings, run, ending)

@@ -85,6 +85,7 @@ class Run(msgspec.Struct, frozen=True):
     first_release_at: _Moment | None = None
     cancelled: bool = False
     failure: str = ""
+    staged: bool = False  #: what was on the audit list when it opened is in staging, or taken
     workers_peak: _Whole = 0
     restarts_before: _Whole = 0
     waits: Waited | None = None

@@ -219,7 +219,7 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     )
     if kind is errors.StoreRefusingError and client is not None:
         client.connection_pool.disconnect(inuse_connections=False)
-    what = f"{_place(client)} {what} ({error})"
+    what = f"{_place(client)} {what} ({error})".replace("No space left on device", "its disk is full")
     return kind(f"{doing}: {what}" if doing else what, remedy)
 
 

@@ -31,11 +31,12 @@ class Ledger(Part):
         super().__init__(store)
         self._dead = letters
 
-    def types(self) -> list[str]:
-        """Return the types that have or had events in the ledger: some were counted."""
-        fields = chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))
-        counts = (field.decode("latin-1").partition(":") for field in fields)
-        return sorted({name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)})
+    def types(self, replies: Sequence[Sequence[bytes]] = ()) -> list[str]:
+        """Return the configured types, then others, whose events were counted; by the `replies` if they are read."""
+        replies = replies or self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally))
+        counts = (field.decode("latin-1").partition(":") for field in chain(*replies))
+        others = sorted({name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)})
+        return [*dict.fromkeys([*(kind.name for kind in self._store.settings.event_types), *others])]
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by place, all at one instant."""

@@ -55,14 +55,17 @@ class Standing(ScriptReply, frozen=True):
 class Lease(msgspec.Struct, frozen=True):
     """What the key `lease` says; times are seconds since 1970 by the clock of Redis.
 
-    `owner`, of this `revision` of the configuration, took the lease last and has not given it up; `left_seconds` of it
-    are left, negative once it has run out. All that follows the end of the run `ended` is done, which exceeded limits
-    by `excess` calls. Redis was last doubted at `doubted_at`, and `doubt` says why; empty if it never was.
+    `owner`, of this `revision` of the configuration with types and URLs of the digest `apart`, took the lease last and
+    has not given it up; `left_seconds` of it are left, negative once it has run out. A scheduler last ticked at
+    `ticked_at`. All that follows the end of the run `ended` is done, which exceeded limits by `excess` calls. Redis was
+    last doubted at `doubted_at`, and `doubt` says why; empty if it never was.
     """
 
     owner: str | None
     left_seconds: float
     revision: str
+    apart: str
+    ticked_at: float | None
     ended: str
     excess: Mapping[str, int]
     doubted_at: float
@@ -103,9 +106,8 @@ class Leases(Part):
         self._in_force = standing.apart or self._in_force
         if self._in_force in {"", self._apart}:
             return standing
-        there = Processes(self._store).register()
-        others = (process for role in Role for process in there.living(role))
-        other = next((process.id for process in others if process.apart == self._in_force), "")
+        there = Processes(self._store).register().living(*Role)
+        other = next((process.id for process in there if process.apart == self._in_force), "")
         if other:
             self._seen_apart = system_clock.monotonic()
         gone_seconds = min(standing.idle_us / MICROSECONDS, system_clock.monotonic() - self._seen_apart)
@@ -144,10 +146,12 @@ class Leases(Part):
     def lease_of(self, fields: Mapping[bytes, bytes], now_us: int) -> Lease:
         """Return what the lease says by its hash and the time of Redis."""
         key = self._keys.lease
-        words = {name: text(fields.get(name.encode(), b"")) for name in ("owner", "revision", "ended", "doubt")}
+        names = ("owner", "revision", "apart", "ended", "doubt")
+        words = {name: text(fields.get(name.encode(), b"")) for name in names}
         return Lease(
             owner=words.pop("owner") or None,
             left_seconds=(reading(whole, fields.get(b"expires_us"), key, 0) - now_us) / MICROSECONDS,
+            ticked_at=reading(moment, fields.get(b"ticked_at"), key, None),
             excess=reading(msgspec.json.Decoder(dict[str, int]).decode, fields.get(b"excess"), key, {}),
             doubted_at=reading(moment_of_us, fields.get(b"doubted_us"), key, 0.0),
             **words,
@@ -158,10 +162,11 @@ class Notes(Part):
     """Since when conditions last, as it was logged. A condition is named by its code and its subject, with a space."""
 
     @translated()
-    def begun(self) -> dict[str, float]:
+    def begun(self, fields: Mapping[bytes, bytes] | None = None) -> dict[str, float]:
         """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
-        fields = {text(name): raw for name, raw in self._ask("HGETALL", self._keys.conditions).items() if name}
-        return {name: reading(moment, raw, self._keys.conditions, 0.0) for name, raw in fields.items()}
+        key = self._keys.conditions
+        fields = self._ask("HGETALL", key) if fields is None else fields
+        return {text(name): reading(moment, raw, key, 0.0) for name, raw in fields.items() if name}
 
     def note(self, begun: Mapping[str, float], ended: Collection[str]) -> None:
         """Note which conditions have begun, and when, and which have ended. A Redis that takes no writes refuses it."""
@@ -177,15 +182,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Schedule(Part):
-    """When schedulers last ticked, and the requests to start a run that they answer.
+    """Requests to start a run, which schedulers answer, and when these last ticked.
 
     Requests and answers last a minute from the last of them, so none is left of an asker that died.
     """
-
-    @translated()
-    def last_tick(self) -> float | None:
-        """Return when the scheduler last ticked, seconds since 1970."""
-        return reading(moment, self._ask("HGET", self._keys.lease, "ticked_at"), self._keys.lease, None)
 
     def note_tick(self, at: float) -> None:
         """Record when the scheduler ticked, seconds since 1970."""

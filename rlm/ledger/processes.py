@@ -94,9 +94,9 @@ class Register(msgspec.Struct, frozen=True):
     wanted: int
     restarts: int
 
-    def living(self, role: Role) -> list[Process]:
-        """Return the living processes of a role, oldest first."""
-        alive = (process for _, process, _ in self.entries[role] if process)
+    def living(self, *roles: Role) -> list[Process]:
+        """Return the living processes of some roles, oldest first."""
+        alive = (process for role in roles for _, process, _ in self.entries[role] if process)
         return sorted(alive, key=lambda process: (process.started_at, process.id))
 
 

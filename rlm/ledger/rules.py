@@ -155,10 +155,10 @@ class Rules(Part):
         return entries
 
     @translated()
-    def changes(self, number: int = MOST_CHANGES) -> list[Change]:
-        """Return the newest changes, newest first, without what RLM did not write."""
+    def changes(self, entries: Sequence[bytes] | None = None) -> list[Change]:
+        """Return the newest changes, newest first, without what RLM did not write; by their `entries` if read."""
         changes = []
-        for raw in self._ask("LRANGE", self._keys.changes, 0, number - 1):
+        for raw in self._ask("LRANGE", self._keys.changes, 0, MOST_CHANGES - 1) if entries is None else entries:
             with suppress(ValueError):
                 change = msgspec.json.decode(raw, type=Change)
                 if change.what is What.LIMIT:

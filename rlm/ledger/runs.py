@@ -133,9 +133,10 @@ class Runs(Part):
         """Return the record of a closed run; None if there is none, or if it is invalid."""
         return next(iter(self.records([run_id])), None)
 
-    def history(self, number: int | None = None) -> list[str]:
-        """Return the ids of the last `number` closed runs, by default of all, newest first."""
-        return sorted(map(text, self._ask("HKEYS", self._keys.records)), reverse=True)[:number]
+    def history(self, number: int | None = None, ids: Sequence[bytes] | None = None) -> list[str]:
+        """Return the ids of the last `number` closed runs, by default of all, newest first; `ids` if they are read."""
+        ids = self._ask("HKEYS", self._keys.records) if ids is None else ids
+        return sorted(map(text, ids), reverse=True)[:number]
 
     def trim(self) -> None:
         """Remove the oldest records beyond `run.history`, a thousand at a time."""

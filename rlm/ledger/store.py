@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -87,6 +88,8 @@ class Store(Access):
             self._server.__enter__()
         elif self._is_embedded and not running(self.settings.data_dir):
             what = f"the embedded server of {str(self.settings.data_dir)!r} does not run"
+            if self.settings.data_dir.exists() and not os.statvfs(self.settings.data_dir).f_bavail:
+                raise StoreUnreachableError(f"{what}: its disk is full", "make room there; RLM's processes start it")
             raise StoreUnreachableError(what, "`rlm up`, or any of its processes, or `rlm start --wait` starts it")
         return self
 
@@ -97,14 +100,6 @@ class Store(Access):
             if self._server is not None:
                 self._server.__exit__(*exc)
 
-    def flaws(self, *, allow_volatile: bool = False) -> tuple[Flaw, ...]:
-        """Return what makes this Redis unfit; `allow_volatile`: that it keeps no file does not.
-
-        That it takes no writes says the first write.
-        """
-        with translated(self.client, "INFO, by which RLM sees whether a Redis is fit"):
-            return tuple(judge(self.client.info(), allow_volatile=allow_volatile))
-
     def require_fit(self, *, allow_volatile: bool = False, claim: bool = True) -> None:
         """Return if this Redis is fit; `claim`: then note the form in which this version keeps its keys.
 
@@ -112,7 +107,9 @@ class Store(Access):
             StoreUnfitError: it is not; the message names all flaws with their remedies.
             StoreError: it cannot be reached or refuses the login.
         """
-        if flaws := self.flaws(allow_volatile=allow_volatile):
+        with translated(self.client, "INFO, by which RLM sees whether a Redis is fit"):
+            flaws = [*judge(self.client.info(), allow_volatile=allow_volatile)]
+        if flaws:
             raise StoreUnfitError("this Redis could lose events or refuse them", "; ".join(map(str, flaws)))
         self.require_schema(claim=claim)
 
@@ -150,8 +147,7 @@ class Store(Access):
     @property
     def known_types(self) -> list[str]:
         """The configured types, then others that have or had events in the ledger."""
-        configured = [event_type.name for event_type in self.settings.event_types]
-        return [*configured, *(name for name in self.ledger.types() if name not in configured)]
+        return self.ledger.types()
 
 
 def url_in_use(settings: Settings) -> str:
@@ -160,7 +156,7 @@ def url_in_use(settings: Settings) -> str:
 
 
 def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Flaw]:
-    """Yield the flaws by the output of INFO."""
+    """Yield the flaws by the output of INFO, of which that it takes no writes is none: the first write says it."""
     version = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
     if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) < OLDEST_VERSION:
         message = f"it is Redis {version}, older than {'.'.join(map(str, OLDEST_VERSION))}"

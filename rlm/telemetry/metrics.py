@@ -148,7 +148,7 @@ def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
     settings, run, last, excess = store.settings.run, scene.run, scene.last, scene.there.lease.excess
     yield "rlm_tick_interval_seconds", settings.every_seconds
     yield "rlm_run_target_seconds", settings.target * settings.window_seconds
-    yield "rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0
+    yield "rlm_last_tick_timestamp_seconds", scene.there.lease.ticked_at or 0.0
     for state in ("idle", *_OPEN):
         yield "rlm_run_state", int(state == (run.state if run else "idle")), state
     yield "rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0

@@ -65,12 +65,12 @@ def test_nothing_to_do_leaves_no_record_and_no_worker_and_costs_next_to_nothing(
         pids = [process.pid for process in system.processes.values()]
         wait_until(lambda: at_rest(pids), timeout=30, message="nothing of the start is left to be done")
         began, used = monotonic(), sum(map(cpu_seconds, pids))
-        ticked = system.store.schedule.last_tick()
+        ticked = system.store.leases.read().ticked_at
 
         wait_until(lambda: monotonic() - began > 10, timeout=15, message="ten seconds have passed")
 
         share = (sum(map(cpu_seconds, pids)) - used) / (monotonic() - began)
         assert share < 0.01, f"{share:.2%} of a core"
-        assert system.store.schedule.last_tick() > ticked
+        assert system.store.leases.read().ticked_at > ticked
         assert system.store.runs.history(1) == []
         assert system.workers() == []

@@ -214,7 +214,7 @@ def play_ticks(directory):
 def between_ticks(system):
     """Return whether this tick has been and gone, so that what is pushed now is the next one's, which is not near."""
     phase = time.time() % TICK
-    settled = system.store.runs.current() is None and (system.store.schedule.last_tick() or 0.0) > time.time() - TICK
+    settled = system.store.runs.current() is None and (system.store.leases.read().ticked_at or 0.0) > time.time() - TICK
     return settled and 1.0 < phase < TICK - 2.0
 
 

@@ -6,7 +6,9 @@ import logging
 import time
 
 import pytest
+import redis
 
+from rlm.admin import conditions as finding
 from rlm.admin import watch as watching
 from rlm.admin.conditions import conditions, leader, revision_in_force, ticks_every_seconds
 from rlm.admin.watch import Watch
@@ -14,7 +16,10 @@ from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
+from rlm.ledger.leases import present
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.store import Store
+from rlm.settings import apart_of
 from tests.each import each
 from tests.store import steps
 from tests.store.windows import pass_time, set_record
@@ -26,8 +31,9 @@ LATER = 60_000_000
 
 def enter(store, role, name, **facts):
     """Let a process announce itself, with the configuration of the store by default."""
-    facts = {"revision": store.settings.revision, **facts}
-    store.processes.announce(role, Process(name, 7, name.partition(":")[0], 1.0, **facts))
+    usual = {"revision": store.settings.revision, "host": name.partition(":")[0]}
+    usual["apart"] = apart_of(store.settings.event_types)
+    store.processes.announce(role, Process(name, 7, started_at=1.0, **usual | facts))
 
 
 @pytest.fixture
@@ -209,7 +215,8 @@ def test_a_host_cut_off_is_told_and_not_where_the_endpoint_fails_for_all(led):
     assert ("host_cut_off", "g") not in found(led)
 
 
-def test_a_process_that_died_is_told_until_its_successor_lives_on_that_host(led):
+def test_a_process_that_died_is_told_until_its_successor_lives_on_that_host(led, monkeypatch):
+    monkeypatch.setattr(finding, "HEARTBEAT_TTL_SECONDS", 0.0)  # the server may have just started
     led.client.hset(led.keys.processes, "supervisor g:9:z", "1 -")  # heard from long ago
     assert ("host_silent", "g") in found(led)
 
@@ -240,14 +247,79 @@ def test_a_redis_that_refuses_writes_is_unfit_and_no_process_is_missed_for_it(le
 def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
     """Not that of the file that was read here, nor of the standby that has been there for longest."""
     settings = store.settings
-    assert (ticks_every_seconds(store), revision_in_force(store)) == (settings.run.every_seconds, settings.revision)
+    there = present(store)
+    assert (ticks_every_seconds(store, there), revision_in_force(store, there)) == (180.0, settings.revision)
     enter(store, Role.SCHEDULER, "h:1:a", ticks_every=77.0)
     enter(store, Role.SCHEDULER, "h:2:b", revision="another", ticks_every=12.0)
 
     store.leases.contend("h:2:b", 20.0)
 
-    assert leader(store).id == "h:2:b"
-    assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")
+    there = present(store)
+    assert leader(there).id == "h:2:b"
+    assert (ticks_every_seconds(store, there), revision_in_force(store, there)) == (12.0, "another")
+
+
+def test_that_nobody_leads_for_a_while_after_types_changed_is_told_and_pages_nobody(led):
+    """As long as a process with the former ones lives it has to be restarted, and then it pages."""
+    led.client.hset(led.keys.lease, "apart", "former types")
+    assert found(led) == {}
+    led.leases.release("h:1:a")
+    assert "h:1:a" not in found(led)["other_configuration", "scheduler"].sentence
+    assert conditions(led)[0].severity == "warning"
+
+    enter(led, Role.WORKER, "h:9:z", apart="former types")
+    assert "pid 7 on h" in found(led)["no_scheduler", "scheduler"].remedy
+
+
+def test_a_file_that_was_changed_is_named_once_and_by_a_process_that_still_lives(led):
+    """Of the command that looks it is only told if no process has read the same."""
+    where = {"file": str(led.settings.source), "host": led.settings.host_name}
+    enter(led, Role.SCHEDULER, "h:1:a", **where)
+    with Store(replace(led.settings, revision="another"), led.url) as late:
+        (as_read,) = [each.sentence for each in conditions(late) if each.code == "other_configuration"]
+        enter(late, Role.WORKER, "h:9:z", **where)
+        (of_process,) = [each.sentence for each in conditions(late) if each.code == "other_configuration"]
+    assert [each.count(where["file"]) for each in (as_read, of_process)] == [1, 1]
+    assert [each.count("of pid 7") for each in (as_read, of_process)] == [1, 2]
+
+
+def test_who_was_silent_while_redis_was_away_is_not_missed_as_it_comes_back(led, monkeypatch):
+    """The server has been up for less time than they have been silent."""
+    led.client.hset(led.keys.processes, "supervisor g:9:z", "1 -")  # heard from long ago
+    led.client.hset(led.keys.lease, "expires_us", 1)
+    monkeypatch.setattr(finding, "HEARTBEAT_TTL_SECONDS", 1e9)
+    assert found(led) == {}
+    monkeypatch.setattr(finding, "HEARTBEAT_TTL_SECONDS", 0.0)
+    assert {"host_silent", "no_scheduler"} == {code for code, _ in found(led)}
+
+
+def test_a_run_that_stood_still_to_its_end_is_stuck_until_something_is_completed(led):
+    """It is one alarm, and not one in each window."""
+    trouble = CallTrouble(endpoint=steps.ENDPOINT, address="127.0.0.1:8090", what="cut by the deadline", calls=7)
+    close_one(led, troubles=(trouble,))
+    assert found(led) == {}  # nobody was paged for it
+    led.notes.note({"run_stuck run": 1.0}, ())
+    assert "cut by the deadline" in found(led)["run_stuck", "run"].sentence
+
+    steps.start_run(led, token(led))
+    assert ("run_stuck", "run") in found(led)
+    led.client.hset(led.keys.tally, f"delivered:{steps.ENDPOINT}", 1)
+    assert found(led) == {}
+
+
+def test_a_look_needs_four_round_trips(led, monkeypatch):
+    """By a line to Redis that is slow each is a second."""
+    close_one(led)
+    sent, send = [], redis.Connection.send_packed_command
+
+    def count(connection, *args, **named):
+        sent.append(args)
+        send(connection, *args, **named)
+
+    for kind in (redis.Connection, redis.UnixDomainSocketConnection):
+        monkeypatch.setattr(kind, "send_packed_command", count)
+    assert found(led) == {}
+    assert len(sent) == 4  # the form of the keys, all that has a fixed name, records, books
 
 
 # -- what is said
@@ -338,6 +410,7 @@ def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
 def test_nobody_is_missed_who_could_not_announce_himself_just_now(led, said, monkeypatch):
     """While Redis takes no entries all fall silent; who is silent still some time later is missed."""
     monkeypatch.setattr(watching, "STARTING_SECONDS", 0.5)
+    monkeypatch.setattr(finding, "HEARTBEAT_TTL_SECONDS", 0.0)  # the server may have just started
     look = watch(led)
     look()
 

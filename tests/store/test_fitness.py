@@ -55,7 +55,7 @@ def test_what_the_embedded_server_is_set_up_with_is_fit_and_may_be_volatile_on_d
 
     own.client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
     with as_user(own) as user:
-        assert user.flaws(allow_volatile=True) == ()
+        user.require_fit(allow_volatile=True)
 
         own.client.config_set("maxmemory", "100mb")
         own.client.config_set("maxmemory-policy", "allkeys-lru")

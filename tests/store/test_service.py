@@ -150,7 +150,7 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at):
 
     record = next(iter(store.runs.recent(1)))
     assert record.trigger == Trigger.SCHEDULE
-    assert store.schedule.last_tick() == DUE - 3600
+    assert store.leases.read().ticked_at == DUE - 3600
 
 
 @pytest.mark.parametrize("ahead_seconds", [30.0, -30.0])
@@ -178,7 +178,7 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     service.job()
 
     assert "Ticks were missed" in caplog.text
-    assert store.schedule.last_tick() == DUE
+    assert store.leases.read().ticked_at == DUE
     assert len(store.runs.history()) == 0
     assert sum(store.intake.lengths()) == 1
 
@@ -193,7 +193,7 @@ def test_the_tick_of_a_run_is_noted_as_it_opens(store, token):
     """Its leader may die just then: what comes after the run is the next tick's."""
     opened(store, token, Trigger.SCHEDULE, DUE)
 
-    assert store.schedule.last_tick() == DUE
+    assert store.leases.read().ticked_at == DUE
 
 
 def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
