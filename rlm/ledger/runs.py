@@ -113,7 +113,7 @@ class Runs(Part):
         while (returned := self._run("end_run", **named)) > 0:
             pass
         if returned < -1:
-            log.warning("Run %s goes on: keys were deleted, and are made anew", run_id, extra={"action": "rebuild_index"})
+            log.warning("Run %s goes on: deleted keys are made anew", run_id, extra={"action": "rebuild_index"})
         return bool(returned == 0)
 
     def close(
