@@ -596,6 +596,7 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
         down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
     for subject, number, name in down:
         facts = _failure(scene, name, _why(scene.standings[name]))
+        facts["fix"] += f"; {_next(scene)} calls it"
         yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **facts)
     yield from _answers(scene)
 
@@ -670,6 +671,11 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
 # -- runs and books
 
 
+def _next(scene: Scene) -> str:
+    """Return which run sends what waits, and how it begins."""
+    return "the open run" if scene.run else "the next run (`rlm start` starts it at once)"
+
+
 def _run(scene: Scene) -> Iterator[Condition]:
     """Find out whether the open run stands still, and what went wrong in the last one."""
     stuck = [*_standing_still(scene, scene.run)] if scene.run and not scene.unfit else []  # it stands still by that
@@ -698,9 +704,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
         tally = scene.books.tally if scene.run else {}  # its good answers show what works again
         lasting = [each for each in failed if f"delivered:{each.endpoint}" not in tally]
         fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in lasting[:1]]
-        fixes.append(
-            "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
-        )
+        fixes.append(f"{_next(scene)} has them")
         words = "; ".join([*(each.sentence for each in why), *([last.failures] if failed else [])])
         yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
     left = [record.counts.leftover for record in scene.records]
