@@ -105,9 +105,13 @@ def pytest_configure(config):
 
 
 def _remove_dead_templates(since):
-    """Remove what templates of workers left in /tmp that were killed with all their family: a socket nobody answers."""
+    """Remove what templates of workers left in /tmp that were killed with all their family: a socket nobody answers.
+
+    To a living one, which a stream would end, a datagram does not fit.
+    """
     for listener in Path("/tmp").glob("pymp-*/listener-*"):
-        with suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as client:  # a living one may end just now
+        # A living one may end just now.
+        with suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             if listener.parent.stat().st_mtime >= since and client.connect_ex(str(listener)) == errno.ECONNREFUSED:
                 shutil.rmtree(listener.parent, ignore_errors=True)
 

@@ -210,7 +210,7 @@ FIXES: Final[Mapping[str, str]] = {
     "connection refused": "start the API at {address}, or correct its `url`",
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
-    "not reachable": "look at the route and the firewall to {address}",
+    "not reachable": "look at the route and the firewall to {address}, and at the workers' open files (`ulimit -n`)",
     "lease ended": "see whether Redis or a worker's host stood still then: the log of `rlm supervisor` says so",
     "worker lost": "see the log of `rlm supervisor` for how its workers ended",
     "cut by the deadline": "have the API look at {address}, or lower its `timeout_seconds`",
@@ -323,11 +323,12 @@ def examined(
 
 
 def _is_deaf(scene: Scene) -> bool:
-    """Return whether processes could not announce themselves just now: Redis refuses writes, or was away before."""
+    """Return whether processes could not announce themselves just now: Redis refuses writes, or was away or still."""
     up_seconds, lease = scene.info.get("uptime_in_seconds", float("inf")), scene.there.lease
     silences = [silence for role in Role for _, entry, silence in scene.there.entries[role] if entry is None]
     is_back = max([-lease.left_seconds if lease.owner else 0.0, *silences]) > up_seconds < HEARTBEAT_TTL_SECONDS
-    return is_back or any(flaw.name == "writes" for flaw in scene.unfit)
+    refuses = any(flaw.name == "writes" for flaw in scene.unfit)
+    return is_back or refuses or scene.there.answer_seconds > TAKEOVER_SECONDS
 
 
 def _away(error: StoreError) -> Condition:
@@ -595,6 +596,7 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
         down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
     for subject, number, name in down:
         facts = _failure(scene, name, _why(scene.standings[name]))
+        facts["fix"] += f"; {_next(scene)} calls it"
         yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **facts)
     yield from _answers(scene)
 
@@ -669,6 +671,11 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
 # -- runs and books
 
 
+def _next(scene: Scene) -> str:
+    """Return which run sends what waits, and how it begins."""
+    return "the open run" if scene.run else "the next run (`rlm start` starts it at once)"
+
+
 def _run(scene: Scene) -> Iterator[Condition]:
     """Find out whether the open run stands still, and what went wrong in the last one."""
     stuck = [*_standing_still(scene, scene.run)] if scene.run and not scene.unfit else []  # it stands still by that
@@ -699,9 +706,9 @@ def _run(scene: Scene) -> Iterator[Condition]:
         tally = scene.books.tally if scene.run else {}  # its good answers show what works again
         lasting = [each for each in failed if f"delivered:{each.endpoint}" not in tally]
         fixes += [_failure(scene, each.endpoint, each.what)["fix"] for each in lasting[:1]]
-        then = "the open run has them" if scene.run else "the next run has them, which `rlm start` starts at once"
+        fixes.append(f"{_next(scene)} has them")
         words = "; ".join(filter(None, [*(each.sentence for each in why), replace(last, troubles=failed).failures]))
-        yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join([*fixes, then]))
+        yield _condition("leftovers", "last run", run=last.run_id, why=words, fix="; ".join(fixes))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))

@@ -182,16 +182,15 @@ def _waiting(store: Store, view: EventView, rank: int | None, scene: Scene) -> E
 
 def _why(store: Store, view: EventView, first: int, run: Run | None) -> str:
     """Return what a pending event of the open `run` waits for; `first` of its type go first."""
-    endpoints = view.endpoints
     if run is None or any(map(is_grave, view.conditions)) or view.type not in store.settings.types:
         return _next_run(store, view.type, view.conditions)
     if run.cancelled or run.state is not State.RUNNING:
         return f"run {run.id} is {'cancelled' if run.cancelled else run.state}"
-    if free := sum(each.free for each in endpoints):
+    if free := sum(each.free for each in view.endpoints):
         is_busy = run.waits is not None and run.waits.last.get(view.type) == "lanes"
         lanes = ", but all lanes are busy (`rlm status` shows with what)" if is_busy else ""
         return f"{free:,} slots of its endpoints are free{lanes}, and {first:,} of its type go first"
-    return _shut(endpoints)
+    return _shut(view.endpoints)
 
 
 def _shut(endpoints: Collection[EndpointView]) -> str:

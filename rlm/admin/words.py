@@ -281,18 +281,12 @@ def causes(record: Record) -> list[str]:
 
 
 def troubles(shown: RunStatus | Record) -> list[str]:
-    """Return why a run left events over, its failed calls and dead letters."""
-    wrong = [*(causes(shown) if isinstance(shown, Record) else ()), *call_troubles(shown)]
+    """Return why a run left events over, how many calls failed or were throttled and why, and its dead letters."""
+    wrong, (calls, errors, throttled) = causes(shown) if isinstance(shown, Record) else [], calls_in_all(shown)
+    if became := " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number):
+        why = f": {safe_line(shown.failures)}" if shown.failures else ""
+        wrong.append(f"{errors + throttled:,} of {counted(calls, 'call')} {became}{why}")
     if dead := shown.counts.failed + shown.counts.invalid:
         at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""
         wrong.append(f"{counted(dead, 'dead letter')}{at_intake}: `rlm failed list --grouped` says why")
-    return [*filter(None, wrong)]
-
-
-def call_troubles(shown: RunDocument) -> list[str]:
-    """Return how many calls failed or were throttled, and why."""
-    calls, errors, throttled = calls_in_all(shown)
-    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
-    why = safe_line(shown.failures)
-    number = f"{errors + throttled:,} of {counted(calls, 'call')} {became}"
-    return [f"{number}: {why}" if why else number] if became else []
+    return wrong

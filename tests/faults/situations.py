@@ -238,7 +238,11 @@ DAYS = {
         failed=None,
     ),
     "an API that rejects all": Day(LONG, before=fault("c1", status=422), alarms=("dead_letters",), failed=60),
-    "a tenth of the calls failing": Day(LONG, before=fault("a1", error_rate=0.1)),
+    "a tenth of the calls failing": Day(
+        LONG,
+        before=fault("a1", error_rate=0.1),
+        unforeseen="a call is planned once: which ones fail, and take a slot again, shows only as they do",
+    ),
     "a slow machine": Day(SPARE, around=busy_machine, may_ring=("redis_slow",)),
     "a Redis far away": Day(LONG, options=lambda: {"env": {"RLM_RUN__GUARD_SECONDS": "0.2"}}, around=slow_redis),
     "Redis silent for three seconds": Day(

@@ -284,14 +284,14 @@ def test_no_slot_is_taken_unless_its_windows_are_verified_over_endpoints_that_sh
     assert len(world.stamps(shared)) == 10
 
 
-def test_out_of_tries_a_turn_answers_wait_1_ms(world):
+def test_out_of_tries_a_turn_lets_its_lane_ask_again_at_once(world):
     accounts = [budget(f"account{number}", "1 per 60 seconds") for number in range(2)]
     ends = [endpoint(f"e{number:03d}", "100 per 1 second", accounts[number % 2]) for number in range(120)]
     world.start(kind("A", *ends), events=5)
     lane = world.lane()
     call, _ = lane.call(), world.lane(2).call()
 
-    assert lane.ask(completed(call)).wait == 1000
+    assert lane.ask(completed(call)).wait == 0
     assert lane.ask().wait > SHUT
 
 
@@ -1004,6 +1004,24 @@ def test_a_turn_answers_close_when_nothing_is_ready_or_due_or_still_to_drain(wor
 
     assert woken.read() == ["draining"]
     assert second.ask().close == world.run.id
+    assert world.store.runs.end(world.run.id)
+
+
+@pytest.mark.parametrize("deleted", ["open", "free:A"])
+def test_a_run_is_not_closed_because_a_key_that_can_be_made_anew_was_deleted(world, caplog, deleted):
+    world.start(kind("A", endpoint("a"), endpoint("b")), kind("B"), events=2)
+    world.client.delete(world.keys.prefix + deleted)
+    lane, calls = world.lane(), []
+    while call := (reply := lane.ask(completed(calls[-1]) if calls else None)).call:
+        calls.append(call)
+    assert reply.close == world.run.id
+
+    assert not world.store.runs.end(world.run.id)
+
+    assert [record.action for record in caplog.records] == ["rebuild_index"]
+    while call := (reply := lane.ask(completed(calls[-1]) if calls else None)).call:
+        calls.append(call)
+    assert len(calls) == 4
     assert world.store.runs.end(world.run.id)
 
 

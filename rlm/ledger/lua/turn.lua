@@ -165,9 +165,7 @@ local function done(name, value)  -- no call this time
   answer[name] = value
   return {cmsgpack.pack(answer)}
 end
-local function look(id)
-  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried', 'deaths')
-end
+local function look(id) return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried', 'deaths') end
 local function give(id, claims, endpoint, stamp, record)
   local terms, attempt, runs, tries, tried_in = terms_of(endpoint, kind_of(id)) or {'', 0, 0}, attempts(record[4])
   answer.call = {event_id = id, number = claims, endpoint = endpoint, stamp = stamp, run_id = run_id, deadline_us = deadline,
@@ -264,7 +262,7 @@ for _ = 1, 100 do
   end
 end
 if not opens_next then
-  if opens_at <= now then return done('wait', 1000) end
+  if opens_at <= now then return done('wait', 0) end  -- out of tries, each of which corrected a bound
   if not (may_go_on(deadline, opens_at, due_at) or call('HGET', P .. 'run', 'draining')) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
