@@ -210,7 +210,7 @@ FIXES: Final[Mapping[str, str]] = {
     "connection refused": "start the API at {address}, or correct its `url`",
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
-    "not reachable": "look at the route and the firewall to {address}",
+    "not reachable": "look at the route and the firewall to {address}, and at the workers' open files (`ulimit -n`)",
     "lease ended": "see whether Redis or a worker's host stood still then: the log of `rlm supervisor` says so",
     "worker lost": "see the log of `rlm supervisor` for how its workers ended",
     "cut by the deadline": "have the API look at {address}, or lower its `timeout_seconds`",
@@ -323,11 +323,12 @@ def examined(
 
 
 def _is_deaf(scene: Scene) -> bool:
-    """Return whether processes could not announce themselves just now: Redis refuses writes, or was away before."""
+    """Return whether processes could not announce themselves just now: Redis refuses writes, or was away or still."""
     up_seconds, lease = scene.info.get("uptime_in_seconds", float("inf")), scene.there.lease
     silences = [silence for role in Role for _, entry, silence in scene.there.entries[role] if entry is None]
     is_back = max([-lease.left_seconds if lease.owner else 0.0, *silences]) > up_seconds < HEARTBEAT_TTL_SECONDS
-    return is_back or any(flaw.name == "writes" for flaw in scene.unfit)
+    refuses = any(flaw.name == "writes" for flaw in scene.unfit)
+    return is_back or refuses or scene.there.answer_seconds > TAKEOVER_SECONDS
 
 
 def _away(error: StoreError) -> Condition:

@@ -55,7 +55,8 @@ def explain(store: Store, asked: str) -> list[EventView]:
         for event, letter in _letters(store, asked).items():
             view = views.setdefault(event, EventView(event_id=event, type=letter.type, state=Place.FAILED, sentence=""))
             if view.state == Place.FAILED:
-                views[event] = _with_letter(view, letter)
+                sentence = f"{event} is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
+                views[event] = replace(view, sentence=" ".join(sentence.split()), letter=letter.id)
     if not views:
         raise NoSuchRunError(
             f"No event or item {cut(asked, 200)!r} is known: it is not in the ledger, not among the "
@@ -88,17 +89,11 @@ def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     """Return the newest letter of each event; a letter without an event counts under the id of its item."""
     letters: dict[str, DeadLetter] = {}
     for letter in map(DeadLetter.read, letters_of(store)):
-        item_id = str(letter.item_fields.get("id") or "")
-        ids = [letter.event_id] if letter.event_id else [event_id(item_id, name) for name in letter.event_types]
-        for event in ids or [item_id]:
+        about, types = letter.subject, [] if letter.event_id else letter.event_types
+        for event in [event_id(about, name) for name in types] or [about]:
             if event == asked or event.rpartition(":")[0] == asked:
                 letters.setdefault(event, letter)
     return letters
-
-
-def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
-    sentence = f"{view.event_id} is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
-    return replace(view, sentence=" ".join(sentence.split()), letter=letter.id)
 
 
 def _view(store: Store, event: str, seen: Callable[[], Scene]) -> EventView | None:
@@ -187,16 +182,15 @@ def _waiting(store: Store, view: EventView, rank: int | None, scene: Scene) -> E
 
 def _why(store: Store, view: EventView, first: int, run: Run | None) -> str:
     """Return what a pending event of the open `run` waits for; `first` of its type go first."""
-    endpoints = view.endpoints
     if run is None or any(map(is_grave, view.conditions)) or view.type not in store.settings.types:
         return _next_run(store, view.type, view.conditions)
     if run.cancelled or run.state is not State.RUNNING:
         return f"run {run.id} is {'cancelled' if run.cancelled else run.state}"
-    if free := sum(each.free for each in endpoints):
+    if free := sum(each.free for each in view.endpoints):
         is_busy = run.waits is not None and run.waits.last.get(view.type) == "lanes"
         lanes = ", but all lanes are busy (`rlm status` shows with what)" if is_busy else ""
         return f"{free:,} slots of its endpoints are free{lanes}, and {first:,} of its type go first"
-    return _shut(endpoints)
+    return _shut(view.endpoints)
 
 
 def _shut(endpoints: Collection[EndpointView]) -> str:

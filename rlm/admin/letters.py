@@ -54,6 +54,11 @@ class DeadLetter(msgspec.Struct):
         return self.types or ([type_of(self.event_id)] if self.event_id else [])
 
     @property
+    def subject(self) -> str:
+        """The id of its event, else the id in its item, as far as that has any."""
+        return self.event_id or str(self.item_fields.get("id") or "")
+
+    @property
     def item_bytes(self) -> bytes:
         """Its item as it was pushed."""
         raw = bytes(self.item)

@@ -263,8 +263,8 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
         show(f"There are no dead letters{' that match' if total else ''}.")
         return
     shown = map(DeadLetter.read, letters)
-    rows = [[each.id, each.failed_at, each.reason, each.event_id, each.detail] for each in shown]
-    table("id|failed at|reason|event|detail", rows)
+    rows = [[each.id, each.failed_at, each.reason, each.subject or None, each.detail] for each in shown]
+    table("id|failed at|reason|event or item|detail", rows)
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
     show(f"\n{more}`rlm failed show ID` shows one; `retry` and `drop` deal with it.")
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import accumulate
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -22,8 +22,6 @@ MAX_DEPTH = MAX_TYPES = 100
 MAX_PRIORITY = 100
 #: One step of priority in an event's order score. A step has room for 2^42 arrivals, a double for 100 steps.
 PRIORITY_STEP = 2**42
-#: A JSON object as it came.
-_Json: TypeAlias = dict[str, Any]
 #: The strings of a JSON text. The last may have no end, so that noise takes no longer.
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')
 
@@ -136,7 +134,7 @@ def decode_item(raw: bytes) -> Item:
     return item
 
 
-def _decode_document(raw: bytes) -> _Json:
+def _decode_document(raw: bytes) -> dict[str, Any]:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         steps = (1 if each in b"[{" else -1 for each in re.findall(rb"[\[\]{}]", _STRINGS.sub(b"", raw)))
         if max(accumulate(steps, initial=0)) > MAX_DEPTH:
@@ -180,7 +178,7 @@ def encode_letter(
     except BadItemError as flaw:
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
-    letter: _Json = {
+    letter: dict[str, Any] = {
         "id": secrets.token_hex(8),
         "reason": reason,
         "detail": detail,

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from rlm.core.files import claim_directory
 
 #: The variable with the directory of the template's socket, which the template removes if this process was killed.
 PLACE_VARIABLE = "RLM_TEMPLATE_PLACE"
@@ -36,6 +39,7 @@ def spawn(module: str, function: str, *args: object) -> ForkServerProcess:
 
     It is given by name, because this process needs nothing of what it imports: 3 MB for a worker.
     """
+    claim_directory(Path(util.get_temp_dir()))  # a template that ended otherwise than by a signal has removed it
     process = multiprocessing.get_context("forkserver").Process(target=_run, args=(module, function, *args))
     process.start()
     return process

@@ -54,6 +54,13 @@ def test_of_an_item_the_letter_of_one_type_is_shown_beside_the_event_of_another(
     assert events["NOPE"]["letter"] == inst.json("failed", "list")[0]["id"]
 
 
+def test_the_letter_of_a_whole_item_is_listed_with_the_id_of_its_item(inst):
+    inst.store.client.lpush(inst.store.keys.events, b'{"id": "i2"}')
+    inst.close_run(inst.start_run())
+
+    assert "i2" in inst.rlm("failed", "list").stdout.split()
+
+
 def test_what_waits_is_told_when_the_next_run_starts(inst):
     inst.push(steps.item("i1", steps.TYPE))
     supervisor = Process("host:1:a", 1, "host", 0.0, revision=inst.settings.revision)

@@ -62,3 +62,34 @@ def test_a_supervisor_that_is_killed_leaves_no_directory_of_its_template(tmp_pat
     subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
 
     wait_until(lambda: not list(tmp_path.iterdir()), message="it is gone")
+
+
+_SPAWN_AFTER_A_FAULT = """
+import contextlib, os, socket, time
+from rlm.processes import launcher
+launcher.start_template(["actors.preload"])
+place = os.environ[launcher.PLACE_VARIABLE]
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(os.path.join(place, *os.listdir(place)))
+while os.path.exists(place):
+    time.sleep(0.01)
+while True:
+    with contextlib.suppress(OSError):  # it is still ending
+        process = launcher.spawn("os", "getpid")
+        break
+    time.sleep(0.05)
+process.join()
+raise SystemExit(process.exitcode)
+"""
+
+
+def test_a_template_that_ended_by_a_fault_is_followed_by_another(tmp_path):
+    """It removes the directory in which the next one listens. A connection without a message is such a fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SPAWN_AFTER_A_FAULT],
+        check=False,
+        timeout=30,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+    assert done.returncode == 0

@@ -291,6 +291,9 @@ def test_who_was_silent_while_redis_was_away_is_not_missed_as_it_comes_back(led,
     assert found(led) == {}
     monkeypatch.setattr(finding, "HEARTBEAT_TTL_SECONDS", 0.0)
     assert {"host_silent", "no_scheduler"} == {code for code, _ in found(led)}
+    monkeypatch.setattr(finding, "TAKEOVER_SECONDS", 0.2)
+    led.client.execute_command("CLIENT", "PAUSE", 500, "WRITE")
+    assert {"host_silent", "no_scheduler"}.isdisjoint(code for code, _ in found(led))  # it stood still until now
 
 
 def test_a_run_that_stood_still_to_its_end_is_stuck_until_something_is_completed(led):
