@@ -471,10 +471,7 @@ def kept_apart(store: Store, standing: Standing) -> str:
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
-    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one.
-
-    One with other types or URLs stands by as long as anybody has those in force, and for a while after.
-    """
+    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
     may_lead = [each for each in schedulers if there.lease.apart in {"", each.apart}]
@@ -569,9 +566,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
         who = "as read here" if process is reader else f"of pid {process.pid}"
         theirs = f"{_file(process)} {who} on {process.host}"
         ours = f"{'that' if is_same else _file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
-        fix = f"restart those of {subject} with the file of the others"
-        if is_same:
-            fix = "restart scheduler, supervisors and `rlm web`, so that all have it as it is now"
+        fix = "restart all with it" if is_same else f"restart those of {subject} with the file of the others"
         parts = " and ".join(differing(process.revision, leads.revision))
         yield _condition("other_configuration", subject, theirs=theirs, parts=parts, ours=ours, fix=fix)
 
@@ -686,8 +681,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
     is_moving = stuck or last.counts.completed or (scene.run and "delivered:" in " ".join(scene.books.tally))
     cut = [each for each in last.troubles if each.what == "cut by the deadline"]
     if cut and not is_moving and "run_stuck run" in scene.begun:
-        what = f"completed nothing: {cut[0].what}, {cut[0].endpoint} at {cut[0].address}"
-        facts = _failure(scene, cut[0].endpoint, cut[0].what) | {"why": what}
+        facts = _failure(scene, cut[0].endpoint, cut[0].what) | {"why": f"completed nothing: {last.failures}"}
         yield _condition("run_stuck", "run", run=last.run_id, **facts)
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)

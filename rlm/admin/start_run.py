@@ -11,7 +11,6 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Started
 from rlm.core.errors import RunError, StoreUnfitError
 from rlm.core.run import State
-from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +32,8 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     Raises:
         RunError: a run is open; the message names it.
     """
+    from rlm.ledger.processes import Role  # noqa: PLC0415  # `rlm --help` does without Redis's client
+
     if not patient and store.leases.holder() is None and not store.processes.register().living(Role.SCHEDULER):
         return None
     request = store.schedule.request()

