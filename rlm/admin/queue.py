@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 from rlm.admin.text import Duration, Text, Texts, seconds_in
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Reason, decode_item, event_id, type_of
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
@@ -343,11 +343,11 @@ def _flaw(store: Store, raw: bytes) -> str:
     try:
         if len(raw) > most:
             raise BadItemError.too_large(len(raw), most)
-        item = decode_item(raw)
+        if unknown := [name for name in decode_item(raw).types if name not in store.settings.types]:
+            raise BadItemError.unknown_types(unknown)
     except BadItemError as error:
         return f"{error.reason}, {error}"
-    unknown = [name for name in item.types if name not in store.settings.types]
-    return f"{Reason.UNKNOWN_TYPE}, {BadItemError.unknown_types(unknown)}" if unknown else ""
+    return ""
 
 
 def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:

@@ -27,9 +27,6 @@ from rlm.core.documents import (
 from rlm.core.run import State
 from rlm.core.text import counted, safe_line
 
-#: The word for their number among the figures.
-DEAD_LETTERS = "dead letters"
-
 
 class Counted(NamedTuple):
     """How many events of a run, or of one of its types, are in each state."""
@@ -191,7 +188,7 @@ def lengths(stats: QueueStats) -> Iterator[tuple[str, int, str]]:
     yield f"items waiting{f', {stats.staged:,} in staging' if stats.staged else ''}", stats.events + stats.staged, ""
     left = "left over or retried", stats.leftover, "warn"  # between runs letters that are retried wait among leftovers
     yield ("in the open run", stats.processing, "") if stats.processing else left
-    yield DEAD_LETTERS, stats.failed, "bad"
+    yield "dead letters", stats.failed, "bad"
 
 
 def figures(now: Now) -> Iterator[tuple[str, int, str]]:

@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
 
-#: The most lines of a push that a warning names; the others are counted.
-MOST_WARNINGS = 20
-
-
 @click.group()
 def queue() -> None:
     """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
@@ -187,9 +183,8 @@ def push(store: Store, file: BinaryIO) -> None:
     pushed = Pushed()
     lines = read_lines(file, longest_item(store) + len(b"\r\n"))
     try:
-        for number, warning in enumerate(push_lines(store, lines, pushed)):
-            if number < MOST_WARNINGS:
-                say(f"Warning: {warning}")
+        for warning in push_lines(store, lines, pushed):
+            say(f"Warning: {warning}")
     except StoreError:
         say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import numbers, reading, us_of
-
-log = logging.getLogger(__name__)
 
 #: How the failure of a run begins whose hash is lost or damaged.
 DAMAGED = "what Redis holds of it is lost or damaged"
@@ -112,8 +109,6 @@ class Runs(Part):
         named = {"token": "" if token is None else token, "run_id": run_id, "fields": fields, "most": CHUNK}
         while (returned := self._run("end_run", **named)) > 0:
             pass
-        if returned < -1:
-            log.warning("Run %s goes on: deleted keys are made anew", run_id, extra={"action": "rebuild_index"})
         return bool(returned == 0)
 
     def close(
@@ -125,7 +120,8 @@ class Runs(Part):
         totals beside its counts, see `rlm.ledger.calls`.
         """
         named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
-        reply = int(self._run("close_run", added=added, **named))
+        named["added"] = added
+        reply = int(self._run("close_run", **named))
         return None if reply < 0 else reply
 
     @translated()

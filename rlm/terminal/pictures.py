@@ -177,7 +177,7 @@ def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
 
 def _figures(figures: Iterable[tuple[str, int, str]]) -> Iterator[tuple[str, Text]]:
     for word, number, kind in figures:
-        how = ", `rlm failed list --grouped` says why" if number and word == words.DEAD_LETTERS else ""
+        how = ", `rlm failed list --grouped` says why" if number and kind == "bad" else ""
         yield word, Text(f"{number:,}{how}", style="yellow" if kind and number else "")
 
 

@@ -56,15 +56,14 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
 
 
 def test_push_says_of_which_items_a_run_makes_dead_letters(inst):
-    """They are pushed all the same; of many bad lines the first are named."""
-    lines = [steps.item("1", steps.TYPE), steps.item("2", steps.TYPE, "NOPE"), b'{"id": "3"}', *([b"[]"] * 30)]
+    """They are pushed all the same."""
+    lines = [steps.item("1", steps.TYPE), steps.item("2", steps.TYPE, "NOPE"), b'{"id": "3"}', b"[]"]
 
     done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
 
-    assert json.loads(done.stdout) == {"pushed": 33, "bad": 32, "waiting": 33, "refused": 0}
+    assert json.loads(done.stdout) == {"pushed": 4, "bad": 3, "waiting": 4, "refused": 0}
     warned = re.findall(r"line (\d+) makes a dead letter: (\w+), ", done.stderr)
-    assert warned[:3] == [("2", "unknown_type"), ("3", "missing_field"), ("4", "not_object")]
-    assert len(warned) == 20
+    assert warned == [("2", "unknown_type"), ("3", "missing_field"), ("4", "not_object")]
 
 
 def listed(inst, *how):

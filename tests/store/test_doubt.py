@@ -133,9 +133,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     one.client.hset(keys.lease, "expires_us", was + 30_000_000)
     one.client.zadd(keys.due, {"a": was + 20_000_000, "past": was - 20_000_000})
     one.client.zadd(keys.due, {"later b": was + 10_000_000, "later spent": float("inf")})
-    rules = {"type A": msgspec.msgpack.encode("1 A"), "limit w": "1/minute"}
-    rules["api"] = msgspec.msgpack.encode({"windows": [], "types": {"A": ["1", 0, 0]}})
-    one.client.hset(f"{prefix}rules", mapping=rules)
+    one.client.hset(f"{prefix}rules", mapping={"type A": msgspec.msgpack.encode("1 A"), "limit w": "1/minute"})
     one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
     moments = dict.fromkeys(("rest", "pause", "known"), was + 50_000_000)
     one.client.hset(f"{prefix}endpoint:w", mapping={**moments, "since": was - 5})

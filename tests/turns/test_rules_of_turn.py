@@ -1007,24 +1007,6 @@ def test_a_turn_answers_close_when_nothing_is_ready_or_due_or_still_to_drain(wor
     assert world.store.runs.end(world.run.id)
 
 
-@pytest.mark.parametrize("deleted", ["open", "free:A"])
-def test_a_run_is_not_closed_because_a_key_that_can_be_made_anew_was_deleted(world, caplog, deleted):
-    world.start(kind("A", endpoint("a"), endpoint("b")), kind("B"), events=2)
-    world.client.delete(world.keys.prefix + deleted)
-    lane, calls = world.lane(), []
-    while call := (reply := lane.ask(completed(calls[-1]) if calls else None)).call:
-        calls.append(call)
-    assert reply.close == world.run.id
-
-    assert not world.store.runs.end(world.run.id)
-
-    assert [record.action for record in caplog.records] == ["rebuild_index"]
-    while call := (reply := lane.ask(completed(calls[-1]) if calls else None)).call:
-        calls.append(call)
-    assert len(calls) == 4
-    assert world.store.runs.end(world.run.id)
-
-
 def test_an_event_that_backs_off_until_after_the_deadline_does_not_keep_a_run_open(world):
     world.start(kind("A"), window=10.0, events=1)
     lane = world.lane()

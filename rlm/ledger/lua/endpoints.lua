@@ -115,7 +115,7 @@ local function opens(endpoint)
   return at, failing and math.max(after, now + of.timeout + SLACK) or after, failing
 end
 local running
--- The place of a type in `open`, while the run is running; when it starts, `rebuild` gives all their places.
+-- The place of a type in `open`, while the run is running; when it starts, `reset` gives all their places.
 local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
   local member = running and rule('type ' .. kind)
@@ -123,18 +123,24 @@ local function index(kind)
   local free, ready = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2], try('ZCARD', P .. 'ready:' .. kind)
   if free and number(ready) > 0 then call('ZADD', P .. 'open', free, member) else call('ZREM', P .. 'open', member) end
 end
--- The writer of `free:`, so that windows, rest, pause and hold cannot undo one another. how: 'NX' for what is missing only.
-local function refresh(endpoint, at, how)
-  at = at or opens(endpoint)
-  for kind, terms in pairs((rule(endpoint) or {types = {}}).types) do
-    try('ZADD', P .. 'free:' .. kind, how or 'CH', at > now and at or 0, terms[1] .. ' ' .. endpoint)
-    index(kind)
+-- All endpoints may be free, as far as is known: they are looked at again.
+local function reset()
+  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
+    local kind = string.match(field, '^type (.*)')
+    if kind then
+      try('ZUNIONSTORE', P .. 'free:' .. kind, 1, P .. 'free:' .. kind, 'WEIGHTS', 0)
+      index(kind)
+    end
   end
 end
--- All endpoints may be free, as far as is known, or those that are missing: they are looked at again. The index follows.
-local function rebuild(how)
-  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
-    if not string.find(field, ' ', 1, true) then refresh(field, 0, how) end
+-- The only other writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
+local function refresh(endpoint, at)
+  local of = rule(endpoint)
+  if not of then return end
+  at = at or opens(endpoint)
+  for kind, terms in pairs(of.types) do
+    try('ZADD', P .. 'free:' .. kind, at > now and at or 0, terms[1] .. ' ' .. endpoint)
+    index(kind)
   end
 end
 -- The endpoints with its budget, or it alone.
@@ -191,6 +197,6 @@ local function suspect(server, epoch, stepped, expects)
     local id = string.match(field, '^limit (.*)')
     for _, moment in ipairs(id and {'rest', 'pause', 'known'} or {}) do move(P .. 'endpoint:' .. id, moment) end
   end
-  rebuild()
+  reset()
   return why
 end

@@ -32,7 +32,7 @@ local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 call('HSET', P .. 'run', 'state', 'running')
-rebuild()  -- no call there could end in time in the run before
+reset()  -- no call there could end in time in the run before
 wake('running')
 return 1
 
@@ -57,17 +57,14 @@ return 1
 -- call counts as sent now, and what backs off or is without attempts.
 -- token    empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
 -- run_id   empty: none is open, and Redis has lost the one that left this
--- Returns  how many were made ready, at `most`; -1 it is not open, or may not be ended yet; -2 nor now: keys had been deleted
+-- Returns  how many were made ready, at `most`; -1 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
 if fenced(token) then return FENCED end
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
-if token == '' and state ~= 'finishing' and now < number(deadline) + 200000 then
-  if state ~= 'running' or draining or may_go_on(number(deadline), first(P .. 'open'), first(P .. 'due')) then return -1 end
-  rebuild('NX')  -- what lanes look at may have been deleted
-  if first(P .. 'open') <= number(deadline) then return -2 end
-end
+if token == '' and state ~= 'finishing' and now < number(deadline) + 200000
+  and (state ~= 'running' or draining or may_go_on(number(deadline), first(P .. 'open'), first(P .. 'due'))) then return -1 end
 running = false  -- so `index` does nothing: the index is deleted below
 if id and state ~= 'finishing' then
   call('HSET', P .. 'run', 'state', 'finishing', 'ended_us', us(now))

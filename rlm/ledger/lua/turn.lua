@@ -165,7 +165,9 @@ local function done(name, value)  -- no call this time
   answer[name] = value
   return {cmsgpack.pack(answer)}
 end
-local function look(id) return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried', 'deaths') end
+local function look(id)
+  return redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'claims', 'tried', 'deaths')
+end
 local function give(id, claims, endpoint, stamp, record)
   local terms, attempt, runs, tries, tried_in = terms_of(endpoint, kind_of(id)) or {'', 0, 0}, attempts(record[4])
   answer.call = {event_id = id, number = claims, endpoint = endpoint, stamp = stamp, run_id = run_id, deadline_us = deadline,
