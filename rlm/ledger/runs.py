@@ -120,8 +120,7 @@ class Runs(Part):
         totals beside its counts, see `rlm.ledger.calls`.
         """
         named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
-        named["added"] = added
-        reply = int(self._run("close_run", **named))
+        reply = int(self._run("close_run", added=added, **named))
         return None if reply < 0 else reply
 
     @translated()
