@@ -28,7 +28,7 @@ _Values: TypeAlias = Mapping[str, object] | RLMError
 
 
 class _Pages:
-    """Answers requests for pages. A browser asks for its page every four seconds; all viewers share what is read."""
+    """Answers requests for pages. A browser asks for its page every five seconds; all viewers share what is read."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, Lock()

@@ -162,8 +162,8 @@
   document.addEventListener("visibilitychange", look);
   setInterval(() => {
     writeTimes(document);
-    // Every fourth second, so that fifty viewers cost 2 % of a core.
-    if (failed || trouble || Math.abs(Date.now() - askedAt) > 3_500) look();
+    // Every fifth second, so that fifty viewers cost 2 % of a core.
+    if (failed || trouble || Math.abs(Date.now() - askedAt) > 4_500) look();
   }, 1_000);
   writeTimes(document);
   look();
