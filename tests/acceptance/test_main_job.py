@@ -61,7 +61,7 @@ def test_nothing_to_do_leaves_no_record_and_no_worker_and_costs_next_to_nothing(
 
     with make_system(speed=60, ticks=True) as system:
         system.start_both()
-        wait_until(system.store.schedule.last_tick, timeout=10, message="the scheduler has ticked")
+        wait_until(lambda: system.store.leases.read().ticked_at, timeout=10, message="the scheduler has ticked")
         pids = [process.pid for process in system.processes.values()]
         wait_until(lambda: at_rest(pids), timeout=30, message="nothing of the start is left to be done")
         began, used = monotonic(), sum(map(cpu_seconds, pids))
