@@ -33,7 +33,7 @@ AFTER_SECONDS = 0.0005
 AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
-#: After so many calls in a row that could not connect while other hosts could, a worker only tries that, so often.
+#: After so many calls in a row that cannot connect while other hosts can, a worker sleeps; it tries so often, seconds.
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.

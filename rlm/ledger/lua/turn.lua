@@ -141,9 +141,9 @@ local function settle(made)
     gave_back = endpoint
     for _, what in ipairs(shares and {'begun', 'begun:' .. kind_of(id)} or {}) do count(what, -1) end
   end
-  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt, and other hosts can send it at once
+  if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
     answer.elsewhere = 1
-    to, tried = 'ready', nil
+    to, tried = 'backoff', nil
   end
   if made.finish then note_call(run_id, made, record, tried) end
   call('ZREM', P .. 'due', id)
@@ -264,7 +264,7 @@ for _ = 1, 100 do
   end
 end
 if not opens_next then
-  if opens_at <= now then return done('wait', 0) end  -- out of tries, each of which corrected a bound
+  if opens_at <= now then return done('wait', 1000) end
   if not (may_go_on(deadline, opens_at, due_at) or call('HGET', P .. 'run', 'draining')) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
