@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from functools import cached_property
 
 import msgspec
 from msgspec.structs import replace
@@ -69,15 +70,18 @@ class Conductor:
         self._office = office
         self._store = office.store
         self._run = run
-        self._drain = Drain(self._store, office.token, run)
         self._there: Present  #: what was last read, with the run
         self._scene: object = None  #: what the last full look saw, and about when
         self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
         self._short_since = math.inf  #: since when workers are missing, monotonic seconds
 
+    @cached_property
+    def _drain(self) -> Drain:  # a list that cannot be read must not keep a run open
+        return Drain(self._store, self._office.token, self._run)
+
     def conduct(self) -> None:
         """Conduct the run to its record, from whatever state another conductor may have left it in."""
-        if self._run.state in {State.DRAINING, State.PLANNING} and not self._run.failure:
+        if self._run.state in {State.DRAINING, State.PLANNING} and not self._run.failure and self._left_seconds > 0:
             self.drain()
             plan = self.plan()
             self.scale(plan)
@@ -86,9 +90,10 @@ class Conductor:
     def drain(self) -> None:
         """Take what waits on the audit list, or the first piece of it: the rest is taken between looks."""
         store, token, run_id = self._store, self._office.token, self._run.id
-        for name in store.known_types:
+        until = system_clock.monotonic() + FIRST_SECONDS  # the calls of others wait for it; the next run goes on
+        for name in store.ledger.types():
             if name not in store.settings.types and (
-                failed := store.ledger.fail_unknown(token, run_id, name, self._goes_on)
+                failed := store.ledger.fail_unknown(token, run_id, name, lambda: self._goes_on(until))
             ):
                 told = "%d events of %s, which is no longer configured, became dead letters"
                 log.warning(told, failed, name, extra={"action": "fail_unknown", "run_id": run_id})
@@ -97,10 +102,10 @@ class Conductor:
         self._office.keep()
         store.runs.note(token, run_id, state=State.PLANNING)
 
-    def _goes_on(self) -> bool:
-        """Keep the lease between chunks of a drain; return whether to continue it."""
+    def _goes_on(self, until: float = math.inf) -> bool:
+        """Keep the lease between chunks of a drain; return whether to continue it, which is not later than `until`."""
         self._office.keep()
-        return not self._office.stop.graceful
+        return not self._office.stop.graceful and system_clock.monotonic() < until
 
     def plan(self) -> Plan:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
@@ -191,7 +196,8 @@ class Conductor:
         is_away = bool(office.check_fit()) or is_away
         goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
         requests, letters, _ = self._there.replies
-        store.letters.archive_some(letters)  # of those that workers write
+        while store.letters.archive_some(letters) and system_clock.monotonic() < began + LOOK_SECONDS:
+            letters = None  # there are still more than are kept, of those that workers write
         office.answer_requests(self._run.id, requests)
         if not goes_on:
             return None
@@ -338,6 +344,8 @@ class Conductor:
         has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
         if is_lacking and not has_come and not run.cancelled:
             failure = failure or "no worker came up"
+        if run.state in {State.DRAINING, State.PLANNING} and not run.cancelled:
+            failure = failure or "it was not planned before its deadline"
         close_run(self._store, run.id, token=self._office.token, failure=failure)
 
 

@@ -52,7 +52,7 @@ class Housekeeper:
                 self._inspect()
             self._tidy_up()
             self._adopt()
-            return self._store.letters.archive_some()
+            return self._store.letters.archive_some() or bool(self._cursor)
         except FencedError:
             raise
         except StoreError as error:

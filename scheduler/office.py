@@ -93,7 +93,7 @@ class Office:
         while not self.campaign():
             if system_clock.monotonic() > until or self.stop.graceful:
                 apart = self.standing and kept_apart(self.store, self.standing)
-                why = apart or f"{self.store.leases.holder()} conducts the runs and does not answer"
+                why = apart or f"{self.store.leases.read().holder} conducts the runs and does not answer"
                 raise RunError(f"{capital(why)}; see `rlm doctor`.")
             self.stop.wait(CAMPAIGN_SECONDS)
         if unfit := self.check_fit():
@@ -124,11 +124,12 @@ class Office:
     def check_fit(self) -> str:
         """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""
         if (now := system_clock.monotonic()) >= self._fit_at + FIT_SECONDS:
-            self._fit_at, self.unfit = now, ""
             try:
                 self.store.require_fit(allow_volatile=self.allow_volatile)
+                self.unfit = ""
             except StoreUnfitError as error:
                 self.unfit = str(error)
+            self._fit_at = now
         return self.unfit
 
     def answer_requests(self, run_id: str, requests: Mapping[bytes, bytes]) -> None:

@@ -140,7 +140,7 @@ class SchedulerService:
         else:
             return None
         run = new_run(*opening, self._store.settings.run.window_seconds, self._store.settings.revision)
-        self._store.runs.open(self._office.token, run, self._store.known_types, request or "")  # this notes the tick
+        self._store.runs.open(self._office.token, run, self._store.ledger.types(), request or "")  # this notes the tick
         crash_point("run.opened")
         return self._store.runs.current()
 
@@ -164,7 +164,7 @@ class SchedulerService:
         crash_point("tick.due")
         if not is_over:
             telemetry.tick(store.settings, due)
-            left_over = store.ledger.count(store.known_types).values()
+            left_over = store.ledger.count(store.ledger.types()).values()
             if any(store.intake.lengths()) or any(count.unsettled for count in left_over):
                 return due
             telemetry.tick(store.settings, due, ok=True, seconds=now - due)

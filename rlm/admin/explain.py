@@ -68,7 +68,7 @@ def explain(store: Store, asked: str) -> list[EventView]:
 
 def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
     seen = cache(partial(look, store))
-    views = (_view(store, event, seen) for event in (asked, *(event_id(asked, name) for name in store.known_types)))
+    views = (_view(store, event, seen) for event in (asked, *(event_id(asked, name) for name in store.ledger.types())))
     return filter(None, views)
 
 

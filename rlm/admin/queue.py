@@ -236,7 +236,7 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
     ready = Place.PENDING if store.ask("EXISTS", store.keys.run) else Place.LEFTOVER
     later, now = _later(store), store.now()
-    for name in store.known_types:
+    for name in store.ledger.types():
         if chosen.type and name not in chosen.type:
             continue
         if not chosen.state or ready in chosen.state:

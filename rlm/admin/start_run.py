@@ -34,7 +34,7 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     """
     from rlm.ledger.processes import Role  # noqa: PLC0415  # `rlm --help` does without Redis's client
 
-    if not patient and store.leases.holder() is None and not store.processes.register().living(Role.SCHEDULER):
+    if not patient and store.leases.read().holder is None and not store.processes.register().living(Role.SCHEDULER):
         return None
     request = store.schedule.request()
     until = system_clock.monotonic() + ANSWER_SECONDS

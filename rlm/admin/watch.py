@@ -56,7 +56,8 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopped.wait(AGAIN_SECONDS if self._has_changed else LOOK_SECONDS):
-            self.look()
+            with suppress(StoreError):  # it went away within the look
+                self.look()
 
     def look(self) -> None:
         """Look once; say what has begun or ended by this look and the one before."""

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
 
+#: Seconds between two looks for the record of a run that is waited for: other processes may wait as well.
+FOLLOW_SECONDS = 0.25
+
 log = logging.getLogger(__name__)
 
 _run_argument = click.Argument(["run_id"], metavar="[RUN]", required=False)
@@ -119,7 +122,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                         view.show(now)
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wait(POLL_SECONDS)
+            stop.wait(FOLLOW_SECONDS)
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
 
 
@@ -164,7 +167,7 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
                 Conductor(office, run).conduct()
             check_uninterrupted(stop)
             run = new_run(Trigger.MANUAL, store.now(), settings.run.window_seconds, settings.revision)
-            run_id = store.runs.open(office.token, run, store.known_types)
+            run_id = store.runs.open(office.token, run, store.ledger.types())
             try:
                 if (run := store.runs.current()) and run.id == run_id:
                     Conductor(office, run).conduct()
@@ -249,7 +252,7 @@ def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
     while (record := store.runs.record(run.id)) is None:
         if stop.graceful:
             raise InterruptedByHandError(f"Run {run.id} is being cancelled; see `rlm status`.")
-        if system_clock.monotonic() > until and store.leases.holder() is None:
+        if system_clock.monotonic() > until and store.leases.read().holder is None:
             from scheduler.conductor import Conductor
             from scheduler.office import Office
 

@@ -89,7 +89,7 @@ def books(
     They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
     nothing is in flight, backing off or out of attempts.
     """
-    keys, names = store.keys, types or store.known_types
+    keys, names = store.keys, types or store.ledger.types()
     read: list[Command] = [("TIME",), ("HGETALL", keys.run), ("HGETALL", keys.tally)]
     read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
     counts, windows = store.ledger.count_commands(names), store.windows.commands(limited)

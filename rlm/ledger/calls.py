@@ -163,5 +163,5 @@ def added_to_totals(record: Record, calls: Iterable[CallEntry]) -> Counter[str]:
     for (what, name), times in measured.items():
         ascending = sorted(max(0.0, seconds) for seconds in times)  # the clock may have been set back
         added[f"{what}_us:{name}"] = round(sum(ascending) * MICROSECONDS)
-        added |= {f"{what}<={bound:g}:{name}": bisect_right(ascending, bound) for bound in BOUNDS}
+        added.update({f"{what}<={bound:g}:{name}": bisect_right(ascending, bound) for bound in BOUNDS})
     return +added

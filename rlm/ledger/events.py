@@ -69,9 +69,9 @@ class Ledger(Part):
         while True:
             ids = list(map(text, self._ask("ZRANGE", self._keys.ready(type_name), 0, CHUNK - 1)))
             letters = self._letters(ids, Reason.UNKNOWN_TYPE, detail, run_id)
-            failed += sum(self._remove(letters, token))
+            failed += (removed := sum(self._remove(letters, token)))
             self._dead.archive_some()
-            if not ids or self._dead.trouble or not goes_on():
+            if not removed or self._dead.trouble or not goes_on():
                 return failed
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
@@ -94,7 +94,7 @@ class Ledger(Part):
         Unless it `died`, no death is counted, because it was ended with all others and not killed by an event.
         """
         ids: list[str] = []
-        with suppress(StoreGarbledError):  # its claims come back when their leases end
+        with suppress(StoreGarbledError, ValueError, LookupError):  # its claims come back when their leases end
             ids = [call.event_id for call in lanes_of(self._ask("HGETALL", self._keys.held(worker_id)))]
         run_id = text(self._ask("HGET", self._keys.run, "run_id") or b"") or None
         letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)

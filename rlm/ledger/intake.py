@@ -26,6 +26,8 @@ CHUNK_ITEMS = 100
 CHUNK_BYTES, CHUNK_WRITTEN = 1_000_000, 125
 #: A drain that finds this share of `maxmemory` in use stops: the lanes need the rest to settle their calls.
 MEMORY_MARK = 0.9
+#: How often it asks for that, seconds: in less than that it takes some chunks, of a few megabytes each at the most.
+MEMORY_SECONDS = 0.02
 
 
 class Drain:
@@ -34,9 +36,9 @@ class Drain:
     A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
     plans, and takes the rest between its looks.
 
-    `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
-    the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the
-    events that the run took so far, whoever conducted it.
+    `over` says whether all is taken, or the memory of Redis is used up to its mark, or the disk takes no dead letters:
+    then the rest stays where it is, and is the first that the next run takes. `left` is how many items it has still to
+    take, and `taken` counts by type the events that the run took so far, whoever conducted it.
     """
 
     def __init__(self, store: Store, token: int, run: Run) -> None:
@@ -55,12 +57,13 @@ class Drain:
             FencedError: another conductor leads.
             StoreError: Redis failed; call it again once Redis is back.
         """
-        began, taken = system_clock.monotonic(), 0
+        began, taken = looks_at, _ = system_clock.monotonic(), 0
         priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
         try:
-            for number, events in enumerate(self._store.intake.drain(self._token, self.run.id, priorities)):
+            for events in self._store.intake.drain(self._token, self.run.id, priorities):
                 crash_point("drain.chunk_taken")
-                if number % 20 == 0:
+                if system_clock.monotonic() >= looks_at:
+                    looks_at = system_clock.monotonic() + MEMORY_SECONDS
                     memory = self._store.ask("INFO", "memory")
                     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                     self._is_full = bool(most) and used > MEMORY_MARK * most
@@ -92,7 +95,7 @@ class Drain:
         tally = self._store.runs.tally()
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
         self.left, staged = self._store.intake.untaken(self.run.id)
-        self.over = staged and (not self.left or self._is_full)
+        self.over = self._is_full or bool(self._store.letters.trouble) or (staged and not self.left)
 
 
 class Chunk(msgspec.Struct):

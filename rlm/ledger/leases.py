@@ -133,10 +133,6 @@ class Leases(Part):
         """Note that all is done that follows the end of a run, and by how many calls it exceeded which limits."""
         self._ask("HSET", self._keys.lease, "ended", run_id, "excess", msgspec.json.encode(excess))
 
-    def holder(self) -> str | None:
-        """Return the process that holds an unexpired lease, or None."""
-        return self.read().holder
-
     @translated()
     def read(self) -> Lease:
         """Read what the lease says."""
@@ -188,8 +184,9 @@ class Schedule(Part):
     """
 
     def note_tick(self, at: float) -> None:
-        """Record when the scheduler ticked, seconds since 1970."""
-        self._ask("HSET", self._keys.lease, "ticked_at", repr(at))
+        """Record that the scheduler ticked, seconds since 1970, without a run: only the fewest workers are wanted."""
+        wanted = ("HSET", self._keys.processes, "wanted", self._store.settings.workers.min)
+        self._batch([("HSET", self._keys.lease, "ticked_at", repr(at)), wanted])
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, which begins with the moment."""

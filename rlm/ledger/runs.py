@@ -80,26 +80,28 @@ class Runs(Part):
         """Return whether this is the open run."""
         return bool(self._ask("HGET", self._keys.run, "run_id") == run_id.encode())
 
-    def start(self, token: int, run_id: str, **fields: str | float) -> bool:
+    def start(self, token: int, run_id: str, **fields: Any) -> bool:
         """Let lanes have calls of the open run; return False if it is not open, or finishing. `fields` has its plan."""
-        return bool(self._run("start_run", token=token, run_id=run_id, fields=fields))
+        return self.note(token, run_id, state=State.RUNNING, **fields)
 
-    def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
-        """Write `fields` of the open run, and delete those `gone`; return False if it is not open, or finishing."""
-        return self._write(token, run_id, fields, gone=gone)
+    def note(
+        self, token: int | str, run_id: str, *, gone: Sequence[str] = (), workers: int | str = "", **fields: str | float
+    ) -> bool:
+        """Write `fields` of the open run, delete those `gone`, and want so many `workers`, if any are named.
+
+        Return False if it is not open, or finishing. The `token` of who does not conduct is empty.
+        """
+        named = {"token": token, "run_id": run_id, "fields": fields, "gone": gone, "wanted": workers}
+        return bool(self._run("write_run", **named))
 
     def cancel(self, run_id: str) -> bool:
         """Ask the conductor to end a run now; return False if it is not open, or finishing."""
-        return self._write("", run_id, {"cancelled": 1})
+        return self.note("", run_id, cancelled=1)
 
     def want(self, token: int, run_id: str, workers: int) -> None:
         """Publish how many workers are wanted for the open run, over all hosts, and wake the supervisors."""
-        self._write(token, run_id, {}, wanted=workers)
+        self.note(token, run_id, workers=workers)
         Processes(self._store).wake("supervisors")
-
-    def _write(self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: Any) -> bool:
-        usual = {"token": token, "run_id": run_id, "fields": fields, "gone": (), "wanted": ""}
-        return bool(self._run("write_run", **(usual | named)))
 
     def end(self, run_id: str, token: int | None = None, **fields: str) -> bool:
         """End the open run: from here on nothing is owned, and all that is not settled becomes ready again.
@@ -120,7 +122,7 @@ class Runs(Part):
         totals beside its counts, see `rlm.ledger.calls`.
         """
         named = {"run_id": run_id, "record": msgspec.json.encode(record), "counts": tally, "wanted": wanted}
-        reply = int(self._run("close_run", added=added, **named))
+        reply = int(self._run("close_run", added={**tally, **added}, **named))
         return None if reply < 0 else reply
 
     @translated()

@@ -30,8 +30,10 @@ PAGE, PAGE_BYTES = 200, 1_000_000
 #: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
 
-#: What is read of the keys of types and endpoints where one has another type; for HMGET, each field is missing.
-_NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "ZRANGE": (), "ZREVRANGE": (), "HMGET": (None,)}
+#: What is read of a key that has another type than RLM's; for HMGET, each field is missing.
+_NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "LLEN": 0, "HGET": None, "HMGET": (None,), "HGETALL": {}} | dict.fromkeys(
+    ("ZRANGE", "ZREVRANGE", "LRANGE", "HKEYS"), ()
+)
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"

@@ -144,11 +144,6 @@ class Store(Access):
         limits = self.limits() if limits is None else limits
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
-    @property
-    def known_types(self) -> list[str]:
-        """The configured types, then others that have or had events in the ledger."""
-        return self.ledger.types()
-
 
 def url_in_use(settings: Settings) -> str:
     """Return the URL of the Redis of `settings`, which need not run."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.item import type_of
-from rlm.ledger.connect import SERVER_ID
+from rlm.ledger.connect import SERVER_ID, translated
 from rlm.ledger.scripts import Part, ScriptReply
 
 
@@ -104,6 +104,7 @@ class TurnReply(ScriptReply, frozen=True):
 class Turns(Part):
     """The turns of lanes."""
 
+    @translated()
     def take(self, ask: Ask) -> TurnReply:
         """Settle what a lane has made, and give it the next call.
 

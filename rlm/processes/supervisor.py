@@ -232,7 +232,8 @@ class Supervisor:
         crash_point("supervisor.noticed")
         child.process.join(1.0)  # its template says how it ended
         code, now = child.process.exitcode, system_clock.monotonic()
-        ended = f"with exit status {code}" if code is None or code >= 0 else f"by {signal.Signals(-code).name}"
+        signals = {each.value: each.name for each in signal.Signals}  # without those of real time
+        ended = f"by {signals.get(-code, f'signal {-code}')}" if code and code < 0 else f"with exit status {code}"
         if child.is_stopping:
             log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
             return

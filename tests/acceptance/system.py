@@ -113,7 +113,7 @@ class System:
         """Start a scheduler and a supervisor and wait until they are ready."""
         self.start("scheduler")
         self.start("supervisor")
-        wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: self.store.leases.read().holder, timeout=40, message="a scheduler holds the lease")
         wait_until(
             lambda: self.store.processes.register().living(Role.SUPERVISOR), timeout=40, message="a supervisor is alive"
         )
@@ -207,7 +207,7 @@ class System:
         """The unsettled events in the ledger."""
         keys = self.store.keys
         found: set[str] = set()
-        for key in (*map(keys.ready, self.store.known_types), keys.due):
+        for key in (*map(keys.ready, self.store.ledger.types()), keys.due):
             found |= {one.decode().removeprefix("later ") for one in self.store.client.zrange(key, 0, -1)}
         return found
 

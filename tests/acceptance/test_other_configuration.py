@@ -52,7 +52,7 @@ def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(
     with System(tmp_path, speed=20.0) as system:
         text = system.config.read_text()
         system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=20, message="a scheduler has read the file")
+        wait_until(lambda: system.store.leases.read().holder, timeout=20, message="a scheduler has read the file")
         system.config.write_text(text.replace('"threads" = 5', '"threads" = 4'))
         system.start("supervisor")
         wait_until(

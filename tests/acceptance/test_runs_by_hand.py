@@ -50,7 +50,7 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
         events = system.push_evenly(60)
         planned = json.loads(system.rlm("plan", "--count", f"{system.types[0]}=5000", "--json").stdout)
         listed = json.loads(system.rlm("worker", "list", "--json").stdout)
-        wait_until(system.store.leases.holder, timeout=30, message="the scheduler leads")
+        wait_until(lambda: system.store.leases.read().holder, timeout=30, message="the scheduler leads")
 
         record = system.await_record(system.ask_for_run())
 

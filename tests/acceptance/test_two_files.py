@@ -39,10 +39,10 @@ def test_the_other_file_does_not_lead_while_the_one_in_force_is_restarted(two):
     refused = theirs.rlm("start", "--wait", check=False)
     conditions = json.loads(theirs.rlm("doctor", "--json", check=False).stdout)["conditions"]
     while time.monotonic() < away_at + AWAY_SECONDS:
-        assert ours.store.leases.holder() is None
+        assert ours.store.leases.read().holder is None
         time.sleep(0.1)
     ours.start("scheduler")
-    wait_until(ours.store.leases.holder, timeout=20, message="the one in force leads again")
+    wait_until(lambda: ours.store.leases.read().holder, timeout=20, message="the one in force leads again")
     record = ours.await_record(ours.ask_for_run())
 
     assert refused.returncode == 1

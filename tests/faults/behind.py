@@ -37,7 +37,7 @@ class Behind(System):
     def await_both(self) -> None:
         """Wait until all processes are ready."""
         least = self.settings.workers.min
-        wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: self.store.leases.read().holder, timeout=40, message="a scheduler holds the lease")
         wait_until(lambda: len(self.workers()) >= least, timeout=40, message="the workers are ready")
 
     def run_through(self, number: int = 5, *, prefix: str, timeout: float = 20.0) -> tuple[list[str], dict[str, Any]]:

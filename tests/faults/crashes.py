@@ -42,7 +42,7 @@ class CrashingSystem(System):
         wait_until(
             lambda: self.store.processes.register().living(Role.SUPERVISOR), timeout=30, message="a supervisor is alive"
         )
-        wait_until(self.store.leases.holder, timeout=30, message="a scheduler holds the lease")
+        wait_until(lambda: self.store.leases.read().holder, timeout=30, message="a scheduler holds the lease")
         self.await_standby()
 
     def await_standby(self) -> None:
@@ -84,7 +84,7 @@ class CrashingSystem(System):
 
     def leader(self) -> int:
         """The process id of the scheduler that holds the lease, 0 if none does."""
-        holder = self.store.leases.holder()
+        holder = self.store.leases.read().holder
         return int(holder.split(":")[1]) if holder else 0
 
     def run_of(self, tick: float) -> str | None:

@@ -154,5 +154,5 @@ def has_workers(system: System) -> bool:
 
 def conducts_again(system: System) -> bool:
     """Return whether a living scheduler conducts the run."""
-    holder = system.store.leases.holder()
+    holder = system.store.leases.read().holder
     return holder is not None and f":{system.processes['scheduler'].pid}:" in holder

@@ -95,7 +95,7 @@ class Storm:
         system.start("scheduler")
         system.start("standby", "scheduler")
         system.start("supervisor")
-        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: system.store.leases.read().holder, timeout=40, message="a scheduler holds the lease")
         wait_until(
             lambda: system.store.processes.register().living(Role.SUPERVISOR),
             timeout=40,
@@ -298,7 +298,7 @@ class Storm:
 
     def conductor(self) -> str:
         with suppress(StoreError):
-            holder = self.system.store.leases.holder() or ""
+            holder = self.system.store.leases.read().holder or ""
             if f":{self.system.processes['standby'].pid}:" in holder:
                 return "standby"
         return "scheduler"

@@ -113,7 +113,7 @@ def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
     """Not that all of it fits, until it fails."""
     with bad_day() as system:
         system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: system.store.leases.read().holder, timeout=40, message="a scheduler holds the lease")
         events = system.push_evenly(100)
         run_id = system.ask_for_run()
         asked = Stopwatch(system.processes["scheduler"].pid)

@@ -197,7 +197,7 @@ def _are_up(system: Behind) -> bool:
             system.start(name)
     store = system.store
     return bool(
-        store.leases.holder() and store.processes.register().living(Role.SUPERVISOR) and len(system.workers()) == 2
+        store.leases.read().holder and store.processes.register().living(Role.SUPERVISOR) and len(system.workers()) == 2
     )
 
 

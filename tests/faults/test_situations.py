@@ -85,7 +85,7 @@ def test_no_face_says_other_than_what_happened(day_system, name):
 def start(system: System, day: Day) -> None:
     if day.scheduled:
         system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: system.store.leases.read().holder, timeout=40, message="a scheduler holds the lease")
     if day.supervised:
         system.start("supervisor")
         wait_until(

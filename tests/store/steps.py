@@ -59,7 +59,7 @@ def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     """Publish the rules of its lanes, open a run and leave it draining."""
     publish(store, token)
     run = make_run(store, window_seconds)
-    assert store.runs.open(token, run, store.known_types) == run.id
+    assert store.runs.open(token, run, store.ledger.types()) == run.id
     return run
 
 

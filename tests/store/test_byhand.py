@@ -39,7 +39,7 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals):
         store.client.config_set("maxmemory", 0)
 
     assert store.runs.current() is None
-    assert store.leases.holder() is None
+    assert store.leases.read().holder is None
 
 
 def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, token, running, signals, monkeypatch):
@@ -55,4 +55,4 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
 
     assert signals.graceful
     assert caught.value.exit_code == 130
-    assert (store.runs.current().id, store.runs.history(), store.leases.holder()) == (run.id, [], None)
+    assert (store.runs.current().id, store.runs.history(), store.leases.read().holder) == (run.id, [], None)

@@ -209,7 +209,7 @@ def test_another_configuration_does_not_take_a_lease_that_is_given_up_while_it_a
     monkeypatch.setattr(other.clock, "expects_us", lambda: one.leases.release("one") and expects_us())
 
     assert other.leases.contend("other", LONG).token == 0
-    assert one.leases.holder() is None
+    assert one.leases.read().holder is None
     other.client.close()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.ledger import intake
 from rlm.ledger.intake import Drain
@@ -44,6 +47,35 @@ def test_a_successor_goes_on_in_mid_run(store, drain, office):
 
     assert (after.over, after.taken[steps.TYPE]) == (True, 5)
     assert looks.pending(store) == steps.event_ids(5)
+
+
+def test_a_drain_stops_at_its_mark_of_memory_wherever_it_is(store, drain, monkeypatch):
+    """What an earlier run has left in staging is not taken either, nor is the audit list staged."""
+    monkeypatch.setattr(intake, "MEMORY_MARK", 0.0)
+    store.client.lpush(store.keys.processing, *steps.items(5, steps.TYPE))
+    drained = drain(3)
+    store.client.config_set("maxmemory", 2**40)
+    try:
+        drained.work(60.0)
+    finally:
+        store.client.config_set("maxmemory", 0)
+
+    assert (drained.over, drained.taken[steps.TYPE], store.intake.lengths()) == (True, 2, (3, 3))
+
+
+def test_a_run_of_which_a_list_cannot_be_read_is_closed_at_its_deadline(store, office):
+    """It failed: nothing of it could be planned."""
+    store.client.set(store.keys.events, "no list")
+    conductor = Conductor(office, steps.open_run(store, office.token, window_seconds=0.3))
+    with pytest.raises(StoreError):
+        conductor.conduct()
+    time.sleep(0.3)
+
+    conductor.conduct()
+
+    record = store.runs.recent(1)[0]
+    assert (record.state, store.runs.current()) == (State.FAILED, None)
+    store.client.delete(store.keys.events)
 
 
 def test_a_run_goes_through_with_pieces(store, drain, office, piece, monkeypatch):

@@ -71,7 +71,7 @@ def test_a_released_lease_is_free_at_once(store):
 
     assert store.leases.release("a")
 
-    assert store.leases.holder() is None
+    assert store.leases.read().holder is None
     assert store.leases.contend("b", 600).token == token + 1
 
 
@@ -84,7 +84,7 @@ def test_only_the_holder_can_release_it(store):
 
 
 def open_a_run(store, token, run):
-    store.runs.open(token, steps.make_run(store), store.known_types)
+    store.runs.open(token, steps.make_run(store), store.ledger.types())
 
 
 def move_the_run(store, token, run):

@@ -183,10 +183,21 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert sum(store.intake.lengths()) == 1
 
 
+def test_a_tick_without_work_wants_no_more_workers_than_the_fewest(service, store, at):
+    """Those that leftovers needed leave, although they were dropped."""
+    store.schedule.note_tick(DUE - store.settings.run.every_seconds)
+    store.client.hset(store.keys.processes, "wanted", 7)
+    at(DUE + 1)
+
+    service.job()
+
+    assert store.processes.register().wanted == store.settings.workers.min
+
+
 def opened(store, token, trigger, tick, request=""):
     """Open a run; return the id of the one that is open then."""
     run = new_run(trigger, tick, store.settings.run.window_seconds, store.settings.revision)
-    return store.runs.open(token, run, store.known_types, request)
+    return store.runs.open(token, run, store.ledger.types(), request)
 
 
 def test_the_tick_of_a_run_is_noted_as_it_opens(store, token):

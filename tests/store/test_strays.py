@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from scheduler.housekeeping import Housekeeper
+from scheduler.office import Office
 from tests.store import looks, steps
 from tests.values import record_from
 
@@ -34,6 +36,21 @@ def test_events_whose_set_was_deleted_are_put_back_in_their_order(store, leftove
 
     assert looks.pending(store) == leftovers
     assert look_through(store) == []
+
+
+def test_a_housekeeper_looks_through_all_without_a_pause(store, token, leftovers):
+    """However many keys there are: it says that there is more until it has seen them."""
+    store.client.mset({f"{store.keys.prefix}other:{number}": "" for number in range(5000)})
+    store.client.delete(store.keys.ready(steps.TYPE))
+    store.leases.release(steps.CONDUCTOR)
+    office = Office(store, None, allow_volatile=True)
+    assert office.campaign()
+    housekeeper = Housekeeper(office)
+
+    while housekeeper.step():
+        pass
+
+    assert sorted(looks.pending(store)) == sorted(leftovers)
 
 
 def test_none_is_put_back_that_is_somewhere_or_settled(store, leftovers):

@@ -98,7 +98,8 @@ def entry(name, role=Role.SUPERVISOR, **facts):
     return Process(**{"id": name, "pid": os.getpid(), "host": name, "started_at": 0.0, "offer": offer, **facts})
 
 
-def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog):
+@pytest.mark.parametrize(("signum", "words"), [(signal.SIGSEGV, "by SIGSEGV"), (signal.SIGRTMIN + 1, "by signal 35")])
+def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog, signum, words):
     """The log names its signal; the events that it had can be claimed again."""
     running(1)
     host.start()
@@ -107,13 +108,13 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog)
     dead = host.workers[0]
     call = steps.claim(host.store, dead.id)
 
-    os.kill(dead.pid, signal.SIGSEGV)
+    os.kill(dead.pid, signum)
     wait_until(lambda: len(host.workers) == 2, timeout=8, message="it is replaced")
 
     assert host.store.processes.register().restarts == 1
     assert steps.claim(host.store, host.workers[1].id).event_id == call.event_id
     (record,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
-    assert "by SIGSEGV" in record.getMessage()
+    assert words in record.getMessage()
     assert dead.id not in {one.id for one in host.store.processes.register().living(Role.WORKER)}
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from msgspec.structs import replace
 
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.rules import read_rules
 from tests.turns.world import (
@@ -244,6 +244,17 @@ def test_what_a_worker_holds_is_dropped_if_it_is_something_else(world):
         world.client.delete(world.keys.held(lane.worker))
         world.client.set(world.keys.held(lane.worker), "rubbish")
         use()
+    world.client.hset(world.keys.held(lane.worker), "9", "1 2")
+    assert world.store.ledger.reap(lane.worker) == 1
+
+
+def test_a_wallet_that_is_no_text_is_an_error_of_redis_for_its_lane(world):
+    """So the lane lives; the claim comes back when its lease ends."""
+    world.start(kind("A"), events=1)
+    world.client.hset(world.keys.event("i1:A"), "wallet", b"\xff")
+
+    with pytest.raises(StoreGarbledError):
+        world.lane().ask()
 
 
 def test_an_overdue_event_whose_fields_hold_something_else_waits_again(world):
@@ -468,12 +479,15 @@ def test_five_failures_in_a_row_rest_an_endpoint_and_say_so_once(world):
     assert 900_000 < reply.wait <= 1_000_000
 
 
-def test_an_answer_ends_a_rest_only_if_its_call_was_stamped_after_that_rest_began(world):
+@pytest.mark.parametrize("connects", [False, True])
+def test_an_answer_ends_a_rest_only_if_its_call_was_claimed_after_that_rest_began(world, connects):
     a = endpoint("a")
     world.start(kind("A", a), events=9)
     early = world.lane(9)
     call = early.call()
     open_breaker(world, a)
+    if connects:  # only then did it leave
+        call = replace(call, stamp=world.store.turns.restamp(call))
 
     reply = early.ask(completed(call))
 
@@ -482,7 +496,7 @@ def test_an_answer_ends_a_rest_only_if_its_call_was_stamped_after_that_rest_bega
     assert "since" in world.health(a)
 
 
-def test_a_failure_stamped_before_the_rest_began_does_not_lengthen_it(world):
+def test_a_failure_claimed_before_the_rest_began_does_not_lengthen_it(world):
     a = endpoint("a")
     world.start(kind("A", a), events=9)
     early = world.lane(9)
@@ -980,7 +994,7 @@ def test_a_turn_after_the_deadline_answers_close(world):
 
 
 def test_a_turn_answers_close_a_second_after_a_run_has_ended(world):
-    """Whoever ended it may have died before it was closed."""
+    """Whoever ended it may have died before it was closed. Another is asked a second later, and not before."""
     world.start(kind("A"))
     assert world.store.runs.end(world.run.id, world.token)
     lane = world.lane()
@@ -988,6 +1002,7 @@ def test_a_turn_answers_close_a_second_after_a_run_has_ended(world):
     world.client.hset(world.keys.run, "ended_us", world.now - 1_000_001)
 
     assert lane.ask().close == world.run.id
+    assert world.lane(2).ask().wait == 1_000_000
 
 
 def test_a_turn_answers_close_when_nothing_is_ready_or_due_or_still_to_drain(world):

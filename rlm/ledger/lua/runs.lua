@@ -23,30 +23,18 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
---- start_run(prefix; token, run_id, fields: data)
--- Lets lanes have calls from here on: the open run is running, as planned in its `fields`, and the lanes are woken.
--- Returns  1; 0: it is not open, or finishing, and nothing was written
--- Atomic because a lane that is woken must find all of the plan, and a deposed conductor must not let calls begin.
-if fenced(token) then return FENCED end
-local open = call('HMGET', P .. 'run', 'run_id', 'state')
-if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
-for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-call('HSET', P .. 'run', 'state', 'running')
-reset()  -- no call there could end in time in the run before
-wake('running')
-return 1
-
 --- write_run(prefix; token, run_id, fields: data, gone: data, wanted)
 -- Writes what is known of the open run, and how many workers are `wanted` from now on, empty to leave it. The lanes are woken if
--- they may get a call again, or none any more.
+-- they may get a call from now on, or none any more.
 -- Returns  1; 0: it is not open, or finishing, and nothing was written
--- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
---          change between reading and writing it.
+-- Atomic because a conductor that lost its lease must not move a run that another one conducts, because the state could change
+--          between reading and writing it, and because a lane that is woken must find all of the plan.
 if fenced(token) then return FENCED end
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] == 'finishing' then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-local why = fields.cancelled and 'cancelled'
+local why = fields.cancelled and 'cancelled' or fields.state == 'running' and 'running'
+if why == 'running' then reset() end  -- no call there could end in time in the run before
 for _, field in ipairs(gone) do why = call('HDEL', P .. 'run', field) > 0 and field or why end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
 if why then wake(why) end
@@ -79,8 +67,8 @@ end
 return #due
 
 --- close_run(prefix; run_id, record, wanted, counts: data, added: data)
--- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds its
--- tally and what is `added`, so that the next run may open.
+-- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds what is
+-- `added`, so that the next run may open.
 -- counts   the tally that the record was made of; a letter that was retried since counts as taken by the next run
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
@@ -91,8 +79,7 @@ if call('ZCARD', P .. 'due') > 0 then return -1 end
 local tally = call('HGETALL', P .. 'tally')
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
-for field, by in pairs(counts) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- one that is not a number is skipped
-for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end
+for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- one that is not a number is skipped
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 for place = 1, #tally, 2 do
   local kind, late = string.match(tally[place], '^taken:(.*)'), number(tally[place + 1]) - (counts[tally[place]] or 0)

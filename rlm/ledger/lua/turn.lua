@@ -85,8 +85,8 @@ local function owned(id, number_of_claim)
   return record and record.lane == me and tonumber(record.claims) == number_of_claim and record or nil
 end
 
--- An answer ends a breaker's rest only if its call was stamped after that rest began, and a failure stamped before it does not
--- lengthen it. A refusal begins a rest anew, so no answer to an earlier call ends the rest that a server asked for.
+-- An answer ends a breaker's rest only if its call was claimed after that rest began, and a failure claimed before it does not
+-- lengthen it (its stamp may have been moved since). A refusal begins a rest anew, so no answer to an earlier call ends the rest that a server asked for.
 -- Returns whether only the way from this host is the trouble.
 local function judge(made)
   local window = windows_of(made.endpoint)[1]
@@ -94,20 +94,20 @@ local function judge(made)
   local was = window and try('HMGET', place, 'failures', 'since', 'well', 'rest')
   if not was or was.err then return end
   local since, well_at, well_host = tonumber(was[2] or nil), string.match(was[3] or '', '^(%d+) (.*)$')
-  local after_rest = not since or made.stamp >= since
+  local after_rest = not since or made.number >= since
   if since and after_rest and not made.sent then call('HDEL', place, 'rest') end  -- a probe that was not made gives way to the next
   if made.health == 'well' then
     if well_host ~= ask.host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. ask.host) end
     if (was[1] or since) and after_rest then
       call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'opened_us', 'failed_with')
       freed(made.endpoint)
-      wake('well')
+      if since then wake('well') end
       answer.reopened = since and 1
     end
     return
   end
   local longest, rest = rule(made.endpoint).rest, nil
-  local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 30)) end
+  local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 12)) end  -- an hour and more
   if made.health == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
     rest = math.max(wanted < 0 and math.min(longest, window.rules[1][2]) or wanted, refusals > 1 and doubled(refusals - 2) or 0)
@@ -199,8 +199,9 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   return done('nothing', 1)
 end
 if state == 'finishing' then  -- who was to close it may have died
-  if now > number(call('HGET', P .. 'run', 'ended_us')) + 1000000 then return done('close', run_id) end
-  return done('wait', 1000000)
+  if now <= number(call('HGET', P .. 'run', 'ended_us')) + 1000000 then return done('wait', 1000000) end
+  call('HSET', P .. 'run', 'ended_us', us(now))  -- one at a time, because it reads all calls of the run
+  return done('close', run_id)
 end
 if not running then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end

@@ -41,7 +41,7 @@ def _failures(store: Store, question: Query) -> Mapping[str, object]:
         "total": store.letters.count(),
         "form": form,
         "on_a_page": ON_A_PAGE,
-        "types": store.known_types,
+        "types": store.ledger.types(),
         "endpoints": store.settings.endpoints,
         "reasons": tuple(Reason),
         "groups": [(group, *_alike(group, groups)) for group in groups[:20]],
