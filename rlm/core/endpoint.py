@@ -134,6 +134,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     budget: Budget | None = None
     success: Success | None = None
+    written: str = ""  #: the URL in the file, if it names variables
 
     def __repr__(self) -> str:
         """Return it without URL and headers, which may hold secrets."""
@@ -141,8 +142,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def window_id(self) -> str:
-        """The name of its window in Redis. It depends only on the URL, so used slots survive a changed name."""
-        return _window_id(self.url)
+        """The name of its window in Redis. It depends only on the URL, so used slots survive another name or secret."""
+        return _window_id(self.written or self.url)
 
 
 @lru_cache(maxsize=1 << 16)

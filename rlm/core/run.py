@@ -33,12 +33,6 @@ class Trigger(StrEnum):
     MANUAL = "manual"
 
 
-def make_run_id(started_at: float) -> str:
-    """Return a new id for a run; ids sort by time. `started_at` is in seconds since 1970."""
-    moment = datetime.fromtimestamp(started_at, UTC)
-    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
-
-
 def started_at_of(run_id: str) -> float | None:
     """Return the start that a run id contains, seconds since 1970; None if it contains none."""
     try:
@@ -104,7 +98,8 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def new_run(trigger: Trigger, tick: float, window_seconds: float, revision: str) -> Run:
-    """Return a run that counts from `tick`, seconds since 1970 by Redis, before it is opened."""
-    deadline = tick + window_seconds
+    """Return a run that counts from `tick`, seconds since 1970 by Redis, before it is opened. Its id sorts by time."""
+    deadline, moment = tick + window_seconds, datetime.fromtimestamp(tick, UTC)
     times = tick, deadline, round(deadline * 1_000_000), window_seconds
-    return Run(make_run_id(tick), State.DRAINING, trigger, *times, revision)
+    run_id = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+    return Run(run_id, State.DRAINING, trigger, *times, revision)

@@ -57,7 +57,7 @@ class Drain:
             FencedError: another conductor leads.
             StoreError: Redis failed; call it again once Redis is back.
         """
-        began, taken = looks_at, _ = system_clock.monotonic(), 0
+        began, taken, looks_at = system_clock.monotonic(), 0, 0.0
         priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
         try:
             for events in self._store.intake.drain(self._token, self.run.id, priorities):

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Order(msgspec.Struct):
-    """A letter to be removed, as `remove_letter` in the scripts takes it."""
+    """A letter to be removed, as `remove_letter` in the scripts takes it; with no `item` none goes back to its list."""
 
     letter: bytes
     retried: list[tuple[str, str, int]] = []
-    item: bytes = b""
+    item: bytes | None = None
     rest: bytes = b""
     dropped: str = ""
 
@@ -65,8 +65,11 @@ class Letters(Part):
 
     def remove(self, orders: Sequence[Order]) -> list[int]:
         """Carry out orders; return of each 1 if it is done, 0 if the letter is gone, -1 if its event is under way."""
-        keys = {"failed": self._keys.failed, "audit": self._keys.events}
-        return self._run_each("remove_letter", [keys | structs.asdict(order) for order in orders])
+        calls = []
+        for order in orders:
+            lists = {"failed": self._keys.failed, "audit": "" if order.item is None else self._keys.events}
+            calls.append(lists | structs.asdict(order) | {"item": order.item or b""})
+        return self._run_each("remove_letter", calls)
 
     def trim(self, letters: Sequence[bytes]) -> None:
         """Remove these letters, which are archived; their events stay known as failed."""

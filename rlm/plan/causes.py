@@ -61,9 +61,9 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def reason_of(look: Look, kind: EventType) -> str:
-    """Return why a waiting event of a type is not under way; empty if none waits, or one is about to go."""
+    """Return why an event of a type is not done; empty if none is waiting or under way, or one is about to go."""
     if not look.counts[kind.name].pending:
-        return ""
+        return "lanes" if look.counts[kind.name].inflight else ""
     places = [[look.windows[each.name] for each in all_limited([end])] for end in kind.endpoints]
     has_slot = any(all(window.free > 0 or window.wait_seconds <= 0 for window in place) for place in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())

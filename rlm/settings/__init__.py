@@ -127,6 +127,7 @@ def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[E
                 headers=each.headers,
                 budget=budgets.get(each.budget or ""),
                 success=each.success or kind.success,
+                written=each.url if secrets.VARIABLE.search(each.url) else "",
             )
             for each in kind.endpoints
         )

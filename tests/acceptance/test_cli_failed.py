@@ -57,6 +57,14 @@ def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, da
     assert inst.store.letters.count() == 0
 
 
+def test_an_empty_item_goes_back_to_the_list_by_a_retry(inst):
+    """It has no event, and nothing is lost, not even nothing."""
+    handle = letter(inst, b"", Reason.NOT_JSON)
+
+    assert inst.json("failed", "retry", handle)["retried"] == [handle]
+    assert (inst.store.letters.count(), inst.store.intake.lengths()) == (0, (0, 1))
+
+
 def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
     """A type that is no longer configured, an event that is under way again: exit 1, each with its reason."""
     good = letter(inst, steps.item("i1", steps.TYPE), event=steps.event_id(1))

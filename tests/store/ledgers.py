@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import type_of
-from rlm.core.run import make_run_id
+from rlm.core.run import Trigger, new_run
 from rlm.ledger.store import Store
 
 #: A type of the built-in configuration, another one, and two endpoints of the first.
@@ -30,7 +30,7 @@ def put(store: Store, event_id: str, place: str, due: float = 60.0, **fields: st
 def open_run(store: Store, state: str = "running", **fields: str) -> str:
     """Let a run be open; return its id."""
     now = system_clock.now()
-    run_id = make_run_id(now)
+    run_id = new_run(Trigger.MANUAL, now, 1.0, "").id
     known = {
         "run_id": run_id,
         "state": state,

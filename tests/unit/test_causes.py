@@ -30,6 +30,7 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0, **more):
     [
         (scene({"a": FREE}), ""),
         (scene({"a": FREE}, pending=0, lanes=0), ""),
+        (scene({"a": FREE}, pending=0, inflight=1), "lanes"),
         (scene({"a": FREE}, remaining=1.0), ""),
         (scene({"a": FREE}, lanes=0), "workers"),
         (scene({"a": FREE}, inflight=5), "lanes"),

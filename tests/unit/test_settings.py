@@ -167,5 +167,5 @@ def test_a_variable_in_a_url(load):
     first, second = load(text, KEY="one"), load(text, KEY="two")
 
     assert first.endpoints["a"].url == "http://h/one/x"
-    assert first.endpoints["a"].window_id != second.endpoints["a"].window_id
+    assert first.endpoints["a"].window_id == second.endpoints["a"].window_id  # the secret may be another one
     assert first.revision != second.revision

@@ -106,11 +106,11 @@ local function judge(made)
     end
     return
   end
-  local longest, rest = rule(made.endpoint).rest, nil
+  local longest, rest = rule(made.endpoint).rest, nil  -- without the guard
   local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 12)) end  -- an hour and more
   if made.health == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
-    rest = math.max(wanted < 0 and math.min(longest, window.rules[1][2]) or wanted, refusals > 1 and doubled(refusals - 2) or 0)
+    rest = math.max(wanted < 0 and window.rules[1][2] + longest - window.keep or wanted, refusals > 1 and doubled(refusals - 2) or 0)
     if after_rest then answer.rested = rest else rest = math.max(rest, number(was[4]) - now) end
   elseif made.health and after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
@@ -275,7 +275,9 @@ local function avoids(record)  -- whether the event has just failed there
   return last == name and tried_in == run_id and number(tries) > 0
 end
 local id, record = ready[1], look(ready[1])
-for _, other in ipairs(avoids(record) and call('ZRANGE', P .. 'ready:' .. kind, 1, 7) or {}) do
+-- It waits for another endpoint, if there is one that takes calls before the deadline.
+local waits = avoids(record) and call('ZCOUNT', P .. 'free:' .. kind, '-inf', us(deadline)) > 1
+for _, other in ipairs(waits and call('ZRANGE', P .. 'ready:' .. kind, 1, 7) or {}) do
   local its = look(other)
   if not avoids(its) then
     id, record = other, its
