@@ -631,7 +631,7 @@ def _why(entry: EndpointView) -> str:
 def _failure(scene: Scene, name: str, why: str) -> dict[str, str]:
     """Return the facts how an endpoint fails, where it is, and what to do about it."""
     endpoint = scene.store.settings.endpoints.get(name)
-    address = address_of(endpoint.url) if endpoint else name
+    address = address_of(endpoint.written or endpoint.url) if endpoint else name
     fix = next(fix for begin, fix in FIXES.items() if why.startswith(begin))
     return {"name": name, "why": why or "no answer", "address": address, "fix": fix.format(address=address)}
 

@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
 
-#: Seconds between two looks for the record of a run that is waited for: other processes may wait as well.
-FOLLOW_SECONDS = 0.25
-
 log = logging.getLogger(__name__)
 
 _run_argument = click.Argument(["run_id"], metavar="[RUN]", required=False)
@@ -122,7 +119,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                         view.show(now)
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wait(FOLLOW_SECONDS)
+            stop.wait(5 * POLL_SECONDS)  # others may wait as well
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
 
 

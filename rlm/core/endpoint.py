@@ -72,16 +72,11 @@ class Limit(msgspec.Struct, frozen=True):
         return max(rule.seconds for rule in self.rules)
 
 
-def target_of(url: str) -> tuple[str, int, str]:
-    """Return the host and the port that calls to `url` go to, and the scheme."""
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), parts.scheme
-
-
 def address_of(url: str) -> str:
-    """Return host and port of a URL; its other parts may hold a secret."""
-    host, port, _ = target_of(url)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """Return host and port of a URL, also if these are variables; its other parts may hold a secret."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return place if re.search(r":[^:\]]+$", place) else f"{place}:{443 if parts.scheme == 'https' else 80}"
 
 
 class Budget(msgspec.Struct, frozen=True):

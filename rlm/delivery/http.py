@@ -23,7 +23,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import Endpoint, target_of
+from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
 from rlm.core.item import BadItemError, Reason
 from rlm.ledger.turns import Claim
@@ -91,7 +91,9 @@ class Connections:
                 return connection
             connection.close()
         deadline = system_clock.monotonic() + seconds
-        host, port, scheme = target_of(url)
+        parts = urlsplit(url)
+        host, scheme = parts.hostname or "", parts.scheme
+        port = parts.port or (443 if scheme == "https" else 80)
         try:
             sock = _reach(_look_up(host, port, seconds), deadline)
             try:

@@ -155,6 +155,6 @@ def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> 
     for field, number in tally.items():
         if field.startswith("trouble:"):
             name, _, what = field.removeprefix("trouble:").partition(" ")
-            address = address_of(endpoints[name].url) if name in endpoints else None
+            address = address_of(end.written or end.url) if (end := endpoints.get(name)) else None
             entries.append(CallTrouble(endpoint=name, address=address, what=what, calls=number))
     return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:100])

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from rlm.core.text import safe_line
 
@@ -26,8 +26,10 @@ EMBEDDED = "embedded"
 
 #: Up to the *last* "@", because a password that is not percent-encoded may contain "/", "?" and "@".
 _LOGIN = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?(?:[^:@/?#]*:)?)(?P<secret>.*)@", re.IGNORECASE | re.DOTALL)
-#: The parameters of a Redis URL that hold a password.
-_PASSWORD = re.compile(r"(?P<start>[?&](?:password|sentinel_password|ssl_password)=)(?P<secret>[^&#]+)")
+#: The parameters of a Redis URL that may hold a password, however it is spelt.
+_PASSWORD = re.compile(
+    r"(?P<start>[?&](?!db=\d{1,6}\b|\w*(?:username|timeout|certs|path|file)=)[^=&#]*=)(?P<secret>[^&#]+)"
+)
 #: Shorter values are not masked in texts: they would match parts of ordinary words.
 _SHORTEST = 6
 
@@ -68,7 +70,8 @@ class Secrets:
     """Values that nobody may see, in every form in which they may appear."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        plain = {form for value in values for form in (value, unquote(value)) if len(form) >= _SHORTEST}
+        decoded = {form for value in values for form in (value, unquote(value), unquote_plus(value))}
+        plain = {form for form in decoded if len(form) >= _SHORTEST}
         # The longest first: a shorter match would leave the rest visible.
         forms = sorted({form for value in plain for form in _forms(value)}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, forms)), re.IGNORECASE) if forms else None
