@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 KINDS: Final[Mapping[str, Kind]] = {
     "redis_away": Kind("error", "Redis does not answer, or refuses", "{why}", "{fix}", stops=True),
     "redis_unfit": Kind(
-        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {why}", "{fix}", stops=True,
+        "error", "Redis refuses writes, may lose events, or is damaged", "Redis is not fit: {why}", "{fix}", stops=True,
     ),
     "redis_crowded": Kind(
         "error", "Redis takes no more clients", "Redis has as many clients as it takes: what connects now is refused",
@@ -150,7 +150,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_slow": Kind(
         "warning", "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run that called it in {took}, of the {most} that it may take",
+        "{subject} answered 95 % of its {number} of the last run that called it in {took}, of {most} that it may take",
         "raise its `timeout_seconds`, or have the API look at it",
     ),
     "endpoint_full": Kind(
@@ -315,8 +315,7 @@ def examined(
             spared = {*(ANNOUNCED if _is_deaf(scene) else ()), *(() if whole else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
     except StoreGarbledError as error:
-        types = store.batch(("TYPE", key) for key in _kinds(store))
-        return {"keys": [*_keys(store, types)] or [_condition("key_damaged", "Redis", why=error.what)]}
+        return {"redis": [_away(error)], "keys": [*_keys(store, store.batch(("TYPE", key) for key in _kinds(store)))]}
     except StoreError as error:
         return {"redis": [_away(error)]}
     return {name: [_since(each, scene.begun) for each in of_check] for name, of_check in found.items()}
@@ -334,7 +333,7 @@ def _is_deaf(scene: Scene) -> bool:
 def _away(error: StoreError) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
-    code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
+    code = "redis_unfit" if isinstance(error, StoreUnfitError | StoreGarbledError) else "redis_away"
     return _condition(code, "redis", why=error.what, fix=remedy)
 
 
@@ -592,6 +591,9 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for subject, number, name in down:
         facts = _failure(scene, name, _why(scene.standings[name]))
         facts["fix"] += f"; {_next(scene)} calls it"
+        if paused := [each for each in ends.get(subject, sorted(shut)) if not fails[each]]:
+            facts["address"] += f"; an operator paused {named(paused, 3)}"
+            facts["fix"] = f"`rlm endpoint resume {' '.join(paused[:3])}`; or {facts['fix']}"
         yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **facts)
     yield from _answers(scene)
 
@@ -609,7 +611,8 @@ def _answers(scene: Scene) -> Iterator[Condition]:
         last = next((each for each in records if each.by_endpoint[name].calls), None)
         calls, is_live = last.by_endpoint[name] if last else CallCounts(), f"delivered:{name}" in tally
         if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * endpoint.timeout_seconds:
-            yield _condition("endpoint_slow", name, took=span(took), most=span(endpoint.timeout_seconds))
+            number, most = counted(calls.completed, "call"), span(endpoint.timeout_seconds)
+            yield _condition("endpoint_slow", name, number=number, took=span(took), most=most)
         troubles = troubles_of(tally, {name: endpoint}) if is_live else last.troubles if last else ()
         is_told = is_live or _fails(scene.standings.get(name)) or 0 < most_letters < scene.books.letters
         for each in (each for each in troubles if each.endpoint == name):
@@ -727,14 +730,14 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
     is_lost = any(field.endswith(" worker lost") for field in scene.books.tally)  # then calls do not last
-    is_held = not is_lost and "lanes" in {waits.get(kind.name) for kind in stuck}
+    is_held = "lanes" in {waits.get(kind.name) for kind in stuck}
     least = min(STILL_SECONDS, run.window_seconds / 3) if is_held else STILL_SECONDS
     if silent > max(least, *(2 * kind.processing_seconds for kind in types)):
         number = counted(sum(waiting[kind.name] for kind in stuck), "event")
         why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
-        hosts = _hosts_of(scene.there.living(Role.WORKER))
+        hosts = _hosts_of(scene.there.living(Role.WORKER, Role.SUPERVISOR)) or "each host"
         fix = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}"
-        if is_held:
+        if is_held and not is_lost:
             why = f"has completed nothing for {span(silent)}: calls without an answer hold all lanes, and {number} wait"
             fix = "`rlm status` names their endpoints: have the API look at it, or lower its `timeout_seconds`"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.documents import Started
-from rlm.core.errors import RunError, StoreUnfitError
+from rlm.core.errors import RLMError, RunError, StoreUnfitError
 from rlm.core.run import State
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def started(store: Store, run_id: str | None) -> Started:
 
     Raises:
         StoreUnfitError: Redis is unfit, so no scheduler started the run.
-        RunError: no scheduler started it although Redis is fit.
+        RLMError: no scheduler started it although Redis is fit.
     """
     from rlm.admin.conditions import look  # noqa: PLC0415  # a run that starts does not need it
 
     if run_id is None and (flaws := look(store).unfit):
         raise StoreUnfitError("no run starts until Redis is fit", "; ".join(map(str, flaws)))
     if run_id is None:
-        raise RunError(
+        raise RLMError(
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
             "`rlm start --wait`."
         )

@@ -254,7 +254,7 @@ def against_plan(shown: RunStatus | Record) -> dict[str, str]:
     compared = {"planned": planned(plan)}
     if isinstance(shown, Record):
         actual = plan.actual_seconds
-        done = "no call completed" if actual is None else done_after(actual)
+        done = "no call completed" if actual is None else f"done {span(actual)} after the first call"
         replaced = f", {team.restarted} of them replaced" if team.restarted else ""
         compared["in fact"] = f"{counted(team.peak, 'worker')}{replaced}, {done}, {shown.counts.leftover:,} left over"
     return compared

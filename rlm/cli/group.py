@@ -128,7 +128,7 @@ def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> Non
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=in_lines(
-        "rlm demo                  # see the whole system at work, in half a minute",
+        "rlm demo                  # see the whole system at work, in 15 s",
         "rlm init                  # write a configuration to begin with",
         "rlm queue push FILE       # push items, then ...",
         "rlm start --wait          # ... send what waits, now",

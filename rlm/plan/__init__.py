@@ -216,7 +216,7 @@ def _what_binds(situation: Situation, course: Course, best: Course, capacity: Ca
             return f"{_limits_of(limited, situation)} until {deadline}: {left} left over"
         return f"{deadline} binds: {left} left over, for which there is no time"
     last = max(plenty.starts, key=lambda start: start.at + start.takes)
-    if plenty.forecast < WORTH_IT * course.forecast or last.at < last.takes:
+    if plenty.forecast < WORTH_IT * course.forecast or last.at < max(last.takes, SECOND):
         return f"nothing binds: all is done at {clock(course.forecast)}"
     begins = {start.type: start.at for start in plenty.starts}
     limited = [demand for demand in situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]

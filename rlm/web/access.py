@@ -170,16 +170,17 @@ def _not_from_here(request: Request) -> Response | None:
     origin = ""
     with suppress(ValueError):  # it is not a URL
         origin = urlsplit(request.headers.get("Origin", "")).netloc.lower()
+    remedy = (
+        "Reload the page; a proxy must pass on its Host. A program needs web.token, in `Authorization: Bearer TOKEN`."
+    )
     if origin != request.headers["Host"].lower():
         why = "The request comes from a page of another origin, or does not name its origin."
-        remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
         return refused(request, 403, why, remedy)
     csrf_token = request.session.get("csrf")
     if request.url.path in {"/login", "/logout"} or (
         csrf_token and _is_same(request.headers.get("X-CSRF-Token", ""), csrf_token)
     ):
         return None
-    remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."
     return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
 
 

@@ -63,9 +63,9 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 
 async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
-    status = {1: 409, 2: 400, 3: 404, 4: 503}.get(error.exit_code, 500)
-    status = 404 if isinstance(error, NoSuchEndpointError) else status
-    what, remedy = str(error), "/openapi.json describes what may be asked."
+    status = {1: 503, 2: 400, 3: 404, 4: 503}.get(error.exit_code, 500)
+    status = 404 if isinstance(error, NoSuchEndpointError) else 409 if type(error) is errors.RunError else status
+    what, remedy, *_ = *str(error).split(". ", 1), "/openapi.json describes what may be asked."
     if isinstance(error, errors.StoreError):
         what, remedy = error.what, error.remedy or "`rlm doctor` on the host says more."
     return refused(request, status, mask(what), mask(remedy))

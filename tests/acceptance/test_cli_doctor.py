@@ -159,15 +159,18 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):
     assert steps.TYPE in codes(led, 1)["books_unbalanced"]
 
 
-def test_a_damaged_key_is_named_with_what_mends_it(led):
-    key = led.store.keys.ready(steps.TYPE)
+@pytest.mark.parametrize(("name", "unfit"), [("totals", False), ("lease", True), ("conditions", True)])
+def test_a_damaged_key_is_named_with_what_mends_it(led, name, unfit):
+    """If nothing else can be known with it, Redis is unfit, so that /healthz is not well."""
+    key = getattr(led.store.keys, name)
     led.store.client.set(key, "rubbish")
 
-    document = led.json("doctor", code=1)
+    document = led.json("doctor", code=4 if unfit else 1)
 
     (found,) = [one for one in document["conditions"] if one["code"] == "key_damaged"]
     assert found["subject"] == key
     assert f"redis-cli DEL {key}" in found["remedy"]
+    assert ("redis_unfit" in [one["code"] for one in document["conditions"]]) == unfit
 
 
 def test_a_supervisor_that_is_frozen_while_its_workers_work_is_told_from_a_lost_host(led):

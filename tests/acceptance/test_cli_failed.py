@@ -139,7 +139,7 @@ def test_a_retry_of_all_says_what_stays(inst, kinds):
     done = inst.json("failed", "retry", "--all", code=1)
 
     assert set(done["retried"]) == {kinds["old"], kinds["new"], kinds["other"], kinds["not_json"]}
-    assert [one["id"] for one in done["refused"]] == [kinds["too_large"]]
+    assert [(one["id"], "max_item_bytes" in one["reason"]) for one in done["refused"]] == [(kinds["too_large"], True)]
     assert chosen(inst, kinds) == {"too_large"}
     assert inst.json("queue", "stats")["events"] == 1
 

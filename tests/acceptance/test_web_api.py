@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin import start_run
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.metrics import MetricsPage
@@ -123,6 +124,14 @@ def test_a_body_is_checked(inst, program, status, body):
 
     assert answer.status == status, answer.data
     assert (inst.store.rules.changes() == before) is (status != 200)
+
+
+def test_a_run_that_no_scheduler_starts_is_answered_with_what_to_start(program, monkeypatch):
+    monkeypatch.setattr(start_run, "ANSWER_SECONDS", 0.0)
+
+    answer = program.post("/api/runs")
+
+    assert (answer.status, "rlm scheduler" in answer.json()["remedy"]) == (503, True)
 
 
 def test_letters_that_came_after_the_others_were_counted_stay(inst, program):

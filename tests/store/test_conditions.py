@@ -98,6 +98,9 @@ def test_a_type_with_events_and_without_an_endpoint_that_works_is_an_error(led):
     assert "no_endpoint" not in {code for code, _ in found(led)}
     fail(led, names[0])
     assert ("no_endpoint", steps.TYPE) in found(led)
+    led.rules.pause(led.settings.endpoints[names[1]], "op@h")
+    assert f"rlm endpoint resume {names[1]}`" in found(led)["no_endpoint", steps.TYPE].remedy
+    led.rules.resume(led.settings.endpoints[names[1]], "op@h")
     for name in led.settings.endpoints:
         fail(led, name)
     assert [subject for code, subject in found(led) if code == "no_endpoint"] == ["any type"]
@@ -150,7 +153,7 @@ def test_what_the_calls_of_a_run_show_is_told_of_the_endpoint_until_another_run_
         for name, what in ((steps.OVERFLOW, "web page"), (third, "HTTP 422"))
     ]
     close_one(led, by_endpoint=shown, troubles=tuple(troubles))
-    words = {"endpoint_slow": "9.0 s", "answers_html": "7 calls", "endpoint_rejects": "HTTP 422"}
+    words = {"endpoint_slow": "20 calls", "answers_html": "7 calls", "endpoint_rejects": "HTTP 422"}
     assert {code for code, _ in found(led)} == {*words}
     assert all(words[code] in each.sentence for (code, _), each in found(led).items())
 
