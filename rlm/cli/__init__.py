@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 import sys
-from pathlib import Path
 
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
     gc.set_threshold(100_000)  # what is imported stays, and scanning it again and again is slow
-    if None in {sys.stdin, sys.stdout, sys.stderr}:  # those that the caller closed
-        null = Path(os.devnull).open("r+")  # noqa: SIM115  # as long as the process
-        sys.stdin, sys.stdout, sys.stderr = sys.stdin or null, sys.stdout or null, sys.stderr or null
     try:
         from rlm.cli.group import rlm
 

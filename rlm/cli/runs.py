@@ -200,7 +200,10 @@ def _show_run(document: Shown) -> None:
         from rlm.terminal.live import console_on
         from rlm.terminal.pictures import picture_of
 
-        console_on(sys.stdout).print(picture_of(document))
+        console = console_on(sys.stdout)
+        with console.capture() as captured:  # where the reader has gone rich itself would end the process, with 1
+            console.print(picture_of(document))
+        click.echo(captured.get(), nl=False, color=True)
 
 
 def _end_with(record: Record, *, waited: bool = False) -> None:

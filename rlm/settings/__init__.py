@@ -141,14 +141,11 @@ def _clashes(event_types: Iterable[EventType]) -> Iterator[tuple[Place, str]]:
     first: dict[str, Endpoint] = {}
     for kind in event_types:
         for each in kind.endpoints:
-            ends = each, first.setdefault(each.name, each), first.setdefault(each.url, each)
-            if len({(end.name, end.url, frozenset(end.limit.rules), end.budget) for end in ends}) > 1:
-                budgets = [end.budget.name if end.budget else "no budget" for end in ends]
-                words = [
-                    f"{end.name} ({end.written or end.url}, {end.limit.text}, {budget})"
-                    for end, budget in zip(ends, budgets)
-                ]
-                problem = f"{' and '.join(dict.fromkeys(words))} clash; one URL has one name, one limit, one budget"
+            others = first.setdefault(each.name, each), first.setdefault(each.url, each)
+            of_others = {(other.name, other.url, other.limit.rules, other.budget) for other in others}
+            if of_others != {(each.name, each.url, each.limit.rules, each.budget)}:
+                ends = {f"{end.name} ({end.written or end.url}, {end.limit.text})": None for end in (each, *others)}
+                problem = f"{' and '.join(ends)} clash; one URL has one name, one limit, one budget"
                 yield ("types", kind.name, "endpoints"), problem
 
 

@@ -28,7 +28,7 @@ EMBEDDED = "embedded"
 _LOGIN = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?(?:[^:@/?#]*:)?)(?P<secret>.*)@", re.IGNORECASE | re.DOTALL)
 #: The parameters of a Redis URL that may hold a password, however it is spelt.
 _PASSWORD = re.compile(
-    r"(?P<start>[?&](?!db=\d{1,6}\b|\w*(?:username|timeout|certs|path|file)=)[^=&#]*=)(?P<secret>[^&#]+)"
+    r"(?P<start>[?&](?!db=\d{1,6}\b|\w*(?:username|timeout|certs|path|file)=)[^=&#?]*=)(?P<secret>[^&#]+)"
 )
 #: Shorter values are not masked in texts: they would match parts of ordinary words.
 _SHORTEST = 6

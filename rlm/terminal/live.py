@@ -17,15 +17,9 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import cut, safe, safe_line
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Fail as any other writer does; rich would end the process with 1."""
-        raise BrokenPipeError
-
-
 def console_on(stream: TextIO) -> Console:
     """Return a console on a stream; a pipe or a file is 120 columns wide."""
-    return _Console(file=stream, highlight=False, width=None if stream.isatty() or "COLUMNS" in os.environ else 120)
+    return Console(file=stream, highlight=False, width=None if stream.isatty() or "COLUMNS" in os.environ else 120)
 
 
 class View:
