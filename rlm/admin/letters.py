@@ -233,10 +233,8 @@ def order_of(raw: bytes, deal: Deal, priorities: Mapping[str, int]) -> Order:
             return Order(raw, dropped=letter.event_id or "")
         return Order(raw)
     if letter.aside is not None:
-        raise BadItemError(
-            letter.reason,
-            f"its item is in {letter.aside}, to be pushed again from there with a higher queue.max_item_bytes",
-        )
+        remedy = f"its item is in {letter.aside}, to be pushed again from there with a higher queue.max_item_bytes"
+        raise BadItemError(letter.reason, remedy)
     order, types = Order(raw, item=letter.item_bytes), letter.event_types
     if not types:
         return order

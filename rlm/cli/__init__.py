@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 
 
@@ -13,6 +14,9 @@ def main() -> None:
     try:
         from rlm.cli.group import rlm
 
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:  # it was closed; in this order each gets its own number
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding lacks

@@ -34,12 +34,12 @@ def init(config: Path | None, directory: Path) -> None:
             path = directory / name
             what = "kept" if path.exists() or path.is_symlink() else "written"
             files[what].append(name)
-            show(f"{what:<7}  {path}")
             if what == "written":
                 path.write_bytes((FIRST / name).read_bytes())
     except OSError as error:
         where = error.filename or directory
         raise RLMError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+    show("\n".join(f"{what:<7}  {directory / name}" for what, names in files.items() for name in names))
     here = directory.absolute()
     print_json({"directory": str(here), **files})
     show(f"""

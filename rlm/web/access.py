@@ -170,9 +170,7 @@ def _not_from_here(request: Request) -> Response | None:
     origin = ""
     with suppress(ValueError):  # it is not a URL
         origin = urlsplit(request.headers.get("Origin", "")).netloc.lower()
-    remedy = (
-        "Reload the page; a proxy must pass on its Host. A program needs web.token, in `Authorization: Bearer TOKEN`."
-    )
+    remedy = "Reload the page; a proxy must pass on its Host. A program sends web.token: `Authorization: Bearer TOKEN`."
     if origin != request.headers["Host"].lower():
         why = "The request comes from a page of another origin, or does not name its origin."
         return refused(request, 403, why, remedy)

@@ -59,6 +59,13 @@ def run_apart(name, *args):
     return SimpleNamespace(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+@pytest.mark.parametrize(("end", "code"), [("<&- >&-", 0), ("| true; exit ${PIPESTATUS[0]}", 141)])
+def test_without_standard_streams_or_a_reader_all_is_done(tmp_path, end, code):
+    shown = ["bash", "-c", f"{sys.executable} -m rlm init d {end}"]
+    assert subprocess.run(shown, cwd=tmp_path, check=False, timeout=60).returncode == code
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"rlm.toml", "Procfile"}
+
+
 @each("name", ENDING)
 def test_a_wrong_configuration_is_exit_two(name, tmp_path):
     """File, key, value and what is allowed are named; nothing is started. Only the doctor has more to say."""
