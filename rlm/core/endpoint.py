@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -74,9 +73,9 @@ class Limit(msgspec.Struct, frozen=True):
 
 def address_of(url: str) -> str:
     """Return host and port of a URL, also if these are variables; its other parts may hold a secret."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    return place if re.search(r":[^:\]]+$", place) else f"{place}:{443 if parts.scheme == 'https' else 80}"
+    scheme, place = re.findall(r"^(?:(\w+)://)?(?:[^/?#]*@)?([^/?#]*)", url)[0]
+    has_port = "$" in place or re.search(r":\d+$", place)
+    return place if has_port else f"{place}:{443 if scheme == 'https' else 80}"
 
 
 class Budget(msgspec.Struct, frozen=True):

@@ -30,8 +30,9 @@ PAGE, PAGE_BYTES = 200, 1_000_000
 #: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
 
-#: What is read of a key that has another type than RLM's; for HMGET, each field is missing.
-_NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "LLEN": 0, "HGET": None, "HMGET": (None,), "HGETALL": {}} | dict.fromkeys(
+#: What is read of a key that has another type than RLM's; for HMGET, each field is missing. A whole hash, as of the run
+#: or of who lives, is not replaced: with nothing there, workers would be stopped.
+_NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "LLEN": 0, "HGET": None, "HMGET": (None,)} | dict.fromkeys(
     ("ZRANGE", "ZREVRANGE", "LRANGE", "HKEYS"), ()
 )
 

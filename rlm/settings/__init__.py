@@ -142,8 +142,8 @@ def _clashes(event_types: Iterable[EventType]) -> Iterator[tuple[Place, str]]:
     for kind in event_types:
         for each in kind.endpoints:
             others = first.setdefault(each.name, each), first.setdefault(each.url, each)
-            of_others = {(other.name, other.url, other.limit.rules, other.budget) for other in others}
-            if of_others != {(each.name, each.url, each.limit.rules, each.budget)}:
+            of_others = {(other.name, other.window_id, other.limit.rules, other.budget) for other in others}
+            if of_others != {(each.name, each.window_id, each.limit.rules, each.budget)}:
                 ends = {f"{end.name} ({end.written or end.url}, {end.limit.text})": None for end in (each, *others)}
                 problem = f"{' and '.join(ends)} clash; one URL has one name, one limit, one budget"
                 yield ("types", kind.name, "endpoints"), problem

@@ -1359,7 +1359,6 @@ def test_another_program_waits_until_enough_calls_are_known_for_its_longer_rule(
 
 
 def test_calls_that_are_forgotten_count_for_a_longer_rule(world):
-    """They were made, however long ago the shorter rule needed them last."""
     a = endpoint("a", "2 per 0.1 seconds")
     world.start(kind("A", a), events=9)
     for number in range(2):

@@ -112,8 +112,8 @@ def test_what_success_is(success, content_type, body, accepted):
         ("http://api.example/x?key=s3cret", "api.example:80"),
         ("https://me:s3cret@api.example", "api.example:443"),
         ("http://[::1]:81/", "[::1]:81"),
-        ("http://${HOST}/x", "${HOST}:80"),
-        ("http://h:${PORT}/x", "h:${PORT}"),
+        ("http://[${HOST}]:${PORT}/x", "[${HOST}]:${PORT}"),
+        ("${API}/x?to=http://h", "${API}"),
     ],
 )
 def test_an_address_is_host_and_port_and_nothing_that_may_be_a_secret(url, address):

@@ -106,6 +106,7 @@ def test_wrong_file(faults, text, line):
     [
         '{ name = "a", url = "http://h/b" }',
         '{ name = "b", url = "HTTP://H:80/${PART}" }',
+        '{ name = "a", url = "http://h/${PART}" }',
         '{ name = "a", url = "http://h/a", rate_limit = "2/second" }',
         '{ name = "a", url = "http://h/a", budget = "account" }',
     ],
