@@ -18,7 +18,6 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import Caller, Kind, unsent
 from rlm.delivery.http import Connections
-from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from rlm.ledger.values import MICROSECONDS
@@ -216,7 +215,6 @@ class Lane:
             worker=self._lanes.worker_id,
             lane=self._number,
             n=self._asks,
-            host=host_of(self._lanes.worker_id),
             revision=self._lanes.store.settings.revision,
             epoch=epoch,
             expects=self._clock.expects_us(),

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.item import type_of
-from rlm.ledger.connect import SERVER_ID, translated
+from rlm.ledger.connect import SERVER_ID, Translated
 from rlm.ledger.scripts import Part, ScriptReply
 
 
@@ -72,7 +72,6 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
     worker: str
     lane: int
     n: int
-    host: str
     revision: str  #: of the worker's configuration
     epoch: str = ""  #: of the lease, as the asker knows it
     expects: int | None = None  #: the time of Redis that it expects now
@@ -104,7 +103,7 @@ class TurnReply(ScriptReply, frozen=True):
 class Turns(Part):
     """The turns of lanes."""
 
-    @translated()
+    @Translated()
     def take(self, ask: Ask) -> TurnReply:
         """Settle what a lane has made, and give it the next call.
 

@@ -124,11 +124,11 @@ def best_course(situation: Situation, lanes: int) -> Course:
     It is better only where everything fits with it, and does not by priority or is done later.
     """
     course = simulate(situation, lanes)
-    if sum(demand.waiting > 0 for demand in situation.demands) <= 1:
+    worth = (1 - WORTH_DISORDER) * course.forecast
+    if not course.leftover and _soonest_end(situation, course, lanes) > worth:
         return course
     other = simulate(situation, lanes, most=True)
-    is_better = course.leftover or other.forecast <= (1 - WORTH_DISORDER) * course.forecast
-    return other if is_better and not other.leftover else course
+    return other if (course.leftover or other.forecast <= worth) and not other.leftover else course
 
 
 def _most_at_once(situation: Situation) -> int:

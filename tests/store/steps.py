@@ -14,7 +14,7 @@ from rlm.core.call import CallEnd
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, new_run
 from rlm.delivery.attempt import trail_entry
-from rlm.ledger.processes import Role, host_of
+from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from tests.values import replace
@@ -96,7 +96,6 @@ def ask(store: Store, worker: str = "worker-1", lane: int = 1, **options: Any) -
     epoch = cast("bytes", store.client.hget(store.keys.lease, "epoch")).decode()
     known: dict[str, Any] = {
         "n": next(asks),
-        "host": host_of(worker),
         "revision": store.settings.revision,
         "epoch": epoch,
         "expects": store.now_us(),

@@ -49,7 +49,7 @@ class Storm:
         for each in self.types:
             world.ready(each.name, 12, priority=draw.randint(0, 2))
         self.events = [f"i{number}:{each.name}" for each in self.types for number in range(1, 13)]
-        self.lanes = [world.lane(n, f"{host}:{n}:w", host) for host in ("here", "there") for n in range(1, 4)]
+        self.lanes = [world.lane(n, f"{host}:{n}:w") for host in ("here", "there") for n in range(1, 4)]
         #: The last call that each lane knows of, and the last one of all lanes, for answers that come late.
         self.calls: dict[int, object] = {}
         self.known: dict[str, dict[str, int]] = {name: {} for name in self.limited}

@@ -927,7 +927,7 @@ def test_a_call_that_could_not_connect_gives_its_slot_back_and_is_counted_by_the
 def test_it_is_not_counted_if_another_host_succeeded_there_just_now(world):
     a = endpoint("a")
     world.start(kind("A", a), events=2)
-    there, here = world.lane(1, "there:1:w", "there"), world.lane(2)
+    there, here = world.lane(1, "there:1:w"), world.lane(2)
     there.ask(completed(there.call()), nothing=True)
     at, _, host = world.health(a)["well"].partition(" ")
     world.client.hset(world.keys.endpoint(a.window_id), "well", f"{int(at) - 9_000_000} {host}")
@@ -944,7 +944,7 @@ def test_it_is_not_counted_if_another_host_succeeded_there_just_now(world):
 def test_it_is_counted_if_this_host_succeeded_last_or_another_long_ago(world):
     a = endpoint("a")
     world.start(kind("A", a), events=3)
-    there, here = world.lane(1, "there:1:w", "there"), world.lane(2)
+    there, here = world.lane(1, "there:1:w"), world.lane(2)
     there.ask(completed(there.call()), nothing=True)
     at, _, host = world.health(a)["well"].partition(" ")
     world.client.hset(world.keys.endpoint(a.window_id), "well", f"{int(at) - 11_000_000} {host}")

@@ -107,9 +107,9 @@ class World:
         self.open(window, **fields)
         return self
 
-    def lane(self, number: int = 1, worker: str = f"{HOST}:1:w", host: str = HOST) -> LaneDouble:
+    def lane(self, number: int = 1, worker: str = f"{HOST}:1:w") -> LaneDouble:
         """Return a lane."""
-        return LaneDouble(self, worker, number, host)
+        return LaneDouble(self, worker, number)
 
     # What Redis has.
 
@@ -204,9 +204,9 @@ class Woken:
 class LaneDouble:
     """A lane: its asks are numbered."""
 
-    def __init__(self, world: World, worker: str, number: int, host: str) -> None:
+    def __init__(self, world: World, worker: str, number: int) -> None:
         self.world = world
-        self.worker, self.number, self.host = worker, number, host
+        self.worker, self.number = worker, number
         self.n = 0
         self.epoch = "1"
         self.last: Ask | None = None
@@ -215,7 +215,7 @@ class LaneDouble:
         """Ask with the next number."""
         self.n = changes.pop("n", self.n + 1)
         expects = self.world.expected_now
-        usual = Ask(self.worker, self.number, self.n, self.host, REVISION, self.epoch, expects, settle=settle)
+        usual = Ask(self.worker, self.number, self.n, REVISION, self.epoch, expects, settle=settle)
         self.last = structs.replace(usual, **changes)
         return self.world.store.turns.take(self.last)
 

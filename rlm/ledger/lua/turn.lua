@@ -73,7 +73,7 @@ end
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
-local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
+local me, held, host = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker, string.match(ask.worker, '^[^:]*')
 local run_id, revision, state, deadline, most, guard_us, cancelled, shares, barred, first_release_at = unpack(call('HMGET',
   P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'cancelled', 'shares', 'barred', 'first_release_at'), 1, 10)
 deadline, running = tonumber(deadline or nil), state == 'running'  -- as `index` asks
@@ -97,7 +97,7 @@ local function judge(made)
   local after_rest = not since or made.number >= since
   if since and after_rest and not made.sent then call('HDEL', place, 'rest') end  -- a probe that was not made gives way to the next
   if made.health == 'well' then
-    if well_host ~= ask.host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. ask.host) end
+    if well_host ~= host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. host) end
     if (was[1] or since) and after_rest then
       call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'opened_us', 'failed_with')
       freed(made.endpoint)
@@ -114,7 +114,7 @@ local function judge(made)
     if after_rest then answer.rested = rest else rest = math.max(rest, number(was[4]) - now) end
   elseif made.health and after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
-    if made.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return true end
+    if made.unconnected and well_host and well_host ~= host and now - well_at < 10000000 then return true end
     local failures = call('HINCRBY', place, 'failures', 1)
     call('HSET', place, 'failed_with', made.kind or '')
     if failures >= FAILING or since then rest = doubled(failures - FAILING) end
