@@ -20,7 +20,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.events import read_due, scored
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
@@ -169,7 +169,7 @@ def _fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[lis
     return store.batch(("HMGET", store.keys.event(event), *fields) for event in event_ids)
 
 
-@Translated()
+@translated()
 def _later(store: Store) -> dict[str, list[tuple[str, Place, float]]]:
     """Return by type the events that only an open run may hold, those in flight first.
 

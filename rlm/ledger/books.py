@@ -17,7 +17,7 @@ from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_li
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
-from rlm.ledger.connect import Translated
+from rlm.ledger.connect import translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command
@@ -80,7 +80,7 @@ def type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
     return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
 
 
-@Translated()
+@translated()
 def books(
     store: Store, types: Sequence[str] = (), limited: Sequence[Limited] = (), worker_ids: Sequence[str] = ()
 ) -> Books:
@@ -127,7 +127,7 @@ class Ending(msgspec.Struct, frozen=True):
     now_us: int
 
 
-@Translated()
+@translated()
 def read_ending(store: Store, run: Run) -> Ending:
     """Read the data for the record of a run."""
     keys, limited = store.keys, all_limited(store.settings.endpoints.values())

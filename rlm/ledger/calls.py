@@ -25,7 +25,7 @@ import msgspec
 from rlm.core.call import CallEnd, CallEntry, Expected, Pair, Took, expect
 from rlm.core.documents import Record
 from rlm.core.endpoint import Endpoint, EventType, all_limited
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import SLICE, Access, Command, Part
 from rlm.ledger.values import MICROSECONDS, name_unreadable, numbers, reading
 
@@ -51,7 +51,7 @@ class Calls(Part):
         self._outcomes: dict[Pair, deque[Took]] = defaultdict(lambda: deque(maxlen=100))
         self._after = ""
 
-    @Translated()
+    @translated()
     def follow(self, after: str, until: str = "+") -> tuple[list[CallEntry], str]:
         """Return the calls behind an entry, oldest first, and the id of the last entry, or `after` if there is none."""
         calls: list[CallEntry] = []
@@ -62,7 +62,7 @@ class Calls(Part):
             if len(entries) < SLICE:
                 return calls, after
 
-    @Translated()
+    @translated()
     def newest(self, number: int) -> tuple[list[CallEntry], str]:
         """Return the newest `number` calls, oldest first, and the id of the last entry, as `follow` returns them."""
         entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
@@ -113,7 +113,7 @@ class Calls(Part):
         least = max(0, round((self._store.now() - KEEP_SECONDS) * 1000))
         self._ask("XTRIM", self._keys.calls, "MINID", f"{least}-0")
 
-    @Translated()
+    @translated()
     def totals(self) -> Counter[str]:
         """Return the totals with the tally of the open run, of one instant; histograms are of finished runs.
 

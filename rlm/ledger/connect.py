@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -104,8 +104,7 @@ class LedgerClient(redis.Redis):
         own = getattr(self._thread, "connection", None)
         connection: Any = own or self.connection_pool.get_connection()
         try:
-            if not connection.is_connected:  # its own one, after a failure
-                connection.connect()
+            connection.connect()  # its own one again, after a failure
             if command[-1] is SERVER_ID:
                 command = (*command[:-1], connection.server_id)
             connection.send_command(*command)
@@ -188,21 +187,19 @@ def _greet(connection: Any) -> None:
         connection.server_id = match[1] if match else b""
 
 
-class Translated(AbstractContextManager[Any], ContextDecorator):
+@contextmanager
+def translated(client: redis.Redis | None = None, doing: str = "") -> Iterator[None]:
     """Raise RLM's errors in place of redis-py's, of a statement or a function, with `client` and what it was `doing`.
 
     Errors in reading an answer are translated too, because the key holds something that RLM does not write.
     """
-
-    def __init__(self, client: redis.Redis | None = None, doing: str = "") -> None:
-        self._client, self._doing = client, doing
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, redis.RedisError):
-            raise in_own_words(error, self._client, self._doing) from error
-        if isinstance(error, (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)):
-            what = f"{_place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
-            raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
+    try:
+        yield
+    except redis.RedisError as error:
+        raise in_own_words(error, client, doing) from error
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError) as error:
+        what = f"{_place(client)} holds what RLM cannot read ({type(error).__name__}: {error})"
+        raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str = "") -> errors.StoreError:

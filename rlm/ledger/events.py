@@ -13,7 +13,7 @@ from typing import Any
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import Counts, Reason, encode_letter, type_of
 from rlm.core.text import is_name
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.letters import Letters
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.scripts import CHUNK, Access, Command, Part
@@ -87,7 +87,7 @@ class Ledger(Part):
         calls = [{**of, "event_id": event_id, "letter": letter} for event_id, letter in letters.items()]
         return self._run_each("remove_ready", calls)
 
-    @Translated()
+    @translated()
     def reap(self, worker_id: str, *, died: bool = True) -> int:
         """Make ready what the lanes of a dead worker held; its calls count as sent now. Return how many.
 
@@ -101,7 +101,7 @@ class Ledger(Part):
         named = {"failed": self._keys.failed, "dedupe_ms": self._dedupe_ms, "letters": letters}
         return int(self._run("reap", worker=worker_id, poison=POISON_DEATHS if died else 0, **named))
 
-    @Translated()
+    @translated()
     def adopt(self, cursor: int) -> tuple[int, list[str]]:
         """Look at some of all events, from a cursor of SCAN on; put back those that are in no set of the ledger.
 

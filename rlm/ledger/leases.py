@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.run import Run
-from rlm.ledger.connect import SERVER_ID, Translated, text
+from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Processes, Register, Role
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Access, Command, Part, ScriptReply
@@ -133,7 +133,7 @@ class Leases(Part):
         """Note that all is done that follows the end of a run, and by how many calls it exceeded which limits."""
         self._ask("HSET", self._keys.lease, "ended", run_id, "excess", msgspec.json.encode(excess))
 
-    @Translated()
+    @translated()
     def read(self) -> Lease:
         """Read what the lease says."""
         fields, now_us = self._batch([("HGETALL", self._keys.lease), ("TIME",)])
@@ -157,7 +157,7 @@ class Leases(Part):
 class Notes(Part):
     """Since when conditions last, as it was logged. A condition is named by its code and its subject, with a space."""
 
-    @Translated()
+    @translated()
     def begun(self, fields: Mapping[bytes, bytes] | None = None) -> dict[str, float]:
         """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
         key = self._keys.conditions

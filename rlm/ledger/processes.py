@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
 
@@ -141,7 +141,7 @@ class Processes(Part):
         """Read who is there."""
         return self.register_and()[0]
 
-    @Translated()
+    @translated()
     def register_and(self, *commands: Command) -> tuple[Register, int, list[Any]]:
         """Read who is there, the time of Redis, microseconds, and the replies to more `commands`, in one round trip."""
         key, asked_at = self._keys.processes, system_clock.monotonic()
@@ -159,7 +159,7 @@ class Processes(Part):
         wanted, restarts = (reading(whole, fields.get(name), key, 0) for name in (b"wanted", b"restarts"))
         return Register(entries, wanted, restarts), now_us, replies
 
-    @Translated()
+    @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes hold, the longest running first."""
         return [lanes_of(notes) for notes in self._batch(("HGETALL", self._keys.held(each)) for each in worker_ids)]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from rlm.core.call import Expected, Pair, expected_of
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, Limit, Limited, all_limited
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import LATEST, Moment, us_of
 
@@ -154,7 +154,7 @@ class Rules(Part):
                 )
         return entries
 
-    @Translated()
+    @translated()
     def changes(self, entries: Sequence[bytes] | None = None) -> list[Change]:
         """Return the newest changes, newest first, without what RLM did not write; by their `entries` if read."""
         changes = []

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
 from rlm.core.run import Run, State, Trigger, new_run, started_at_of
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import numbers, reading, us_of
@@ -70,7 +70,7 @@ class Runs(Part):
         """Return the open run, or None."""
         return self.read(self._ask("HGETALL", self._keys.run))
 
-    @Translated()
+    @translated()
     def read(self, fields: Mapping[bytes, bytes]) -> Run | None:
         """Return the open run by its hash, or None."""
         run_id = text(fields.get(b"run_id", b""))
@@ -125,7 +125,7 @@ class Runs(Part):
         reply = int(self._run("close_run", added={**tally, **added}, **named))
         return None if reply < 0 else reply
 
-    @Translated()
+    @translated()
     def tally(self) -> dict[str, int]:
         """Return the counts of the open run, `what:name` -> number."""
         return numbers(self._ask("HGETALL", self._keys.tally), self._keys.tally)

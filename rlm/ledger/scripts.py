@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.endpoint import FAILING, LEASE_SLACK_SECONDS
 from rlm.core.item import PRIORITY_STEP
-from rlm.ledger.connect import LedgerClient, Translated, make_client
+from rlm.ledger.connect import LedgerClient, make_client, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable, us_of
 from rlm.settings import Settings
@@ -93,7 +93,7 @@ class Script:
             StoreError: Redis refused it.
         """
         ask, command = cast("LedgerClient", client).ask, self.command(named)
-        with Translated(client, self.name):
+        with translated(client, self.name):
             try:
                 return ask(*command)
             except NoScriptError:  # the server was restarted or flushed its scripts
@@ -138,7 +138,7 @@ class Access:
 
     def ask(self, *command: Argument) -> Any:
         """Run a plain command and return its reply."""
-        with Translated(self.client, " ".join(map(str, command[:2]))):
+        with translated(self.client, " ".join(map(str, command[:2]))):
             return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
@@ -147,7 +147,7 @@ class Access:
         What is read of a key of another type than RLM's is nothing, so that the rest goes on; the log names the key.
         """
         sent, pipeline = list(commands), self.client.pipeline(transaction=transaction)
-        with Translated(self.client):
+        with translated(self.client):
             for command in sent:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             replies = pipeline.execute(raise_on_error=False)
@@ -188,7 +188,7 @@ class Part:
     def _run_each(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run a script for each call in one round trip, each atomic by itself; return the replies in order."""
         script = self._script(name)
-        with Translated(self._store.client, name):
+        with translated(self._store.client, name):
             self._store.client.script_load(script.source)
         return self._batch(script.command({"prefix": self._keys.prefix, **call}) for call in calls)
 

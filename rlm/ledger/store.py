@@ -13,7 +13,7 @@ from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.calls import Calls
-from rlm.ledger.connect import Translated, text
+from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger
 from rlm.ledger.intake import Intake
@@ -107,7 +107,7 @@ class Store(Access):
             StoreUnfitError: it is not; the message names all flaws with their remedies.
             StoreError: it cannot be reached or refuses the login.
         """
-        with Translated(self.client, "INFO, by which RLM sees whether a Redis is fit"):
+        with translated(self.client, "INFO, by which RLM sees whether a Redis is fit"):
             flaws = [*judge(self.client.info(), allow_volatile=allow_volatile)]
         if flaws:
             raise StoreUnfitError("this Redis could lose events or refuse them", "; ".join(map(str, flaws)))
@@ -132,7 +132,7 @@ class Store(Access):
 
     def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
-        return Translated(self.client)
+        return translated(self.client)
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""

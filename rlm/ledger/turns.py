@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from rlm.core.call import CallEnd
 from rlm.core.item import type_of
-from rlm.ledger.connect import SERVER_ID, Translated
+from rlm.ledger.connect import SERVER_ID, translated
 from rlm.ledger.scripts import Part, ScriptReply
 
 
@@ -69,7 +69,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a lane asks, with the `n`th ask of its own. Moments and spans are in microseconds."""
 
-    worker: str
+    worker: str  #: its name begins with its host
     lane: int
     n: int
     revision: str  #: of the worker's configuration
@@ -103,7 +103,7 @@ class TurnReply(ScriptReply, frozen=True):
 class Turns(Part):
     """The turns of lanes."""
 
-    @Translated()
+    @translated()
     def take(self, ask: Ask) -> TurnReply:
         """Settle what a lane has made, and give it the next call.
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
-from rlm.ledger.connect import SERVER_ID, Translated, text
+from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
@@ -35,7 +35,7 @@ class Windows(Part):
         wait_us = int(self._run("take_slots", windows=windows, cost=cost, name=name, server=SERVER_ID))
         return None if wait_us < 0 else wait_us / MICROSECONDS
 
-    @Translated()
+    @translated()
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         now_us, *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
@@ -50,7 +50,7 @@ class Windows(Part):
             read.append(("ZREVRANGE", self._keys.window(each.window_id), 0, most - 1, "WITHSCORES"))
         return read
 
-    @Translated()
+    @translated()
     def read(self, replies: Sequence[Any], limited: Sequence[Limited], now_us: int) -> dict[str, WindowState]:
         """Read the replies to `commands`: each window by name."""
         doubted, *windows = replies

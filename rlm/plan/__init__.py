@@ -124,9 +124,11 @@ def best_course(situation: Situation, lanes: int) -> Course:
     It is better only where everything fits with it, and does not by priority or is done later.
     """
     course = simulate(situation, lanes)
+    if sum(demand.waiting > 0 for demand in situation.demands) <= 1:
+        return course
     worth = (1 - WORTH_DISORDER) * course.forecast
     if not course.leftover and _soonest_end(situation, course, lanes) > worth:
-        return course
+        return course  # no schedule is so much better: a plan at full load takes half the time by this
     other = simulate(situation, lanes, most=True)
     return other if (course.leftover or other.forecast <= worth) and not other.leftover else course
 

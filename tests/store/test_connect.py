@@ -13,7 +13,7 @@ from redis._parsers.base import BaseParser
 from rlm.core.errors import (
     StoreUnreachableError,
 )
-from rlm.ledger.connect import Translated, in_own_words, make_client
+from rlm.ledger.connect import in_own_words, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
 from tests.wait import wait_until
 
@@ -53,9 +53,9 @@ def free_port():
 def test_a_command_whose_answer_was_lost_is_not_sent_again():
     """A connection cut before the answer is an error at once, because the command may have been carried out."""
     with forgetful_server() as (url, received), make_client(url) as client:
-        with pytest.raises(StoreUnreachableError), Translated(client):
+        with pytest.raises(StoreUnreachableError), translated(client):
             client.incr("n")
-        with pytest.raises(StoreUnreachableError), Translated(client):
+        with pytest.raises(StoreUnreachableError), translated(client):
             client.pipeline(transaction=False).incr("n").incr("n").execute()
 
         assert len(received) == 2
@@ -65,7 +65,7 @@ def test_an_unreachable_server_is_named_without_its_password():
     """The message says where it should be and what to do, and keeps the login to itself."""
     port = free_port()
     client = make_client(f"redis://user:s3cret@127.0.0.1:{port}/2?socket_timeout=1")
-    with client, pytest.raises(StoreUnreachableError) as raised, Translated(client):
+    with client, pytest.raises(StoreUnreachableError) as raised, translated(client):
         client.ping()
 
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
