@@ -334,6 +334,7 @@ def _away(error: StoreError) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
     code = "redis_unfit" if isinstance(error, StoreUnfitError | StoreGarbledError) else "redis_away"
+    code = "redis_crowded" if "max number of clients" in error.what else code
     return _condition(code, "redis", why=error.what, fix=remedy)
 
 

@@ -27,6 +27,9 @@ _WHOLE = ("key_damaged", "redis_doubted", "endpoint_", "no_endpoint", "host_cut_
 STARTING_SECONDS = 10.0
 _MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing", "host_silent")
 
+#: What is not noted, for Redis takes no note then.
+_AWAY = "redis_away redis"
+
 log = logging.getLogger(__name__)
 
 
@@ -83,13 +86,15 @@ class Watch:
         }
         if any(name.startswith("redis_") and is_grave(each) for name, each in now.items()):  # nobody announces itself
             self._up_at = system_clock.monotonic()
-        if any(map(_is_away, now)):  # nothing else is known
-            away = True
-            now = {name: each for name, each in self._before.items() if not _is_away(name)} | now
+        away |= _AWAY in now
+        if {_AWAY, "redis_crowded redis"} & now.keys():  # nothing else may be known
+            now = {name: each for name, each in self._before.items() if name != _AWAY} | now
         begun = [name for name in now if name in self._before and name not in said]
         ended = [name for name in said if name not in now and name not in self._before]
         for name in begun:
-            _say(now[name])
+            extra = {**_facts(name, "begin_condition"), "headline": KINDS[now[name].code].meaning}
+            level = logging.ERROR if now[name].severity == "error" else logging.WARNING
+            log.log(level, "%s: %s", now[name].sentence, now[name].remedy, extra=extra)
             said[name] = store.clock.now()
         for name in ended:
             log.info("It is over: %s", name, extra=_facts(name, "end_condition"))
@@ -98,19 +103,9 @@ class Watch:
         self._before = now
         if not away:
             with suppress(StoreError):  # one that refuses writes; what was said is known here
-                new = {name: at for name, at in said.items() if name not in recorded and not _is_away(name)}
+                new = {name: at for name, at in said.items() if name not in recorded and name != _AWAY}
                 if new or recorded.keys() - said.keys():
                     store.notes.note(new, recorded.keys() - said.keys())
-
-
-def _is_away(name: str) -> bool:
-    return name.startswith("redis_away ")
-
-
-def _say(condition: Condition) -> None:
-    extra = {**_facts(name_of(condition), "begin_condition"), "headline": KINDS[condition.code].meaning}
-    level = logging.ERROR if condition.severity == "error" else logging.WARNING
-    log.log(level, "%s: %s", condition.sentence, condition.remedy, extra=extra)
 
 
 def _facts(name: str, action: str) -> dict[str, str]:

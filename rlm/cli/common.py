@@ -101,17 +101,12 @@ volatile_option = flag(
 number_argument = click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
 
 
-def _choose_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None:  # for this process and those that it starts
-        os.environ["RLM_LOG_FORMAT"] = value
-
-
+#: It is set for this process and those that it starts.
 log_format_option = click.Option(
     ["--log-format"],
     type=click.Choice(["auto", "text", "json"], case_sensitive=False),
-    envvar="RLM_LOG_FORMAT",
     expose_value=False,
-    callback=_choose_format,
+    callback=lambda _context, _param, value: os.environ.update({"RLM_LOG_FORMAT": value} if value else {}),
     help="How log lines are written to stderr; auto: text on a terminal, JSON elsewhere.",
 )
 

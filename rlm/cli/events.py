@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -14,6 +15,7 @@ from msgspec.structs import astuple
 from rlm.admin.text import one_line
 from rlm.cli.common import (
     all_option,
+    command,
     confirm,
     duration,
     flag,
@@ -21,6 +23,7 @@ from rlm.cli.common import (
     print_json,
     say,
     say_error,
+    settings_of,
     several,
     show,
     stop_signals,
@@ -135,26 +138,29 @@ def show_stats(store: Store) -> None:
     table("type|#pending|#oldest", queue_rows(stats))
 
 
-@store_command(
+@command(
     "rlm queue monitor --interval 10 | tee -a queue.log",
     "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
     params=[duration("--interval", "How often to look.", "2s")],
 )
-def monitor(store: Store, interval: float) -> None:
+def monitor(config: Path | None, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
     Off a terminal a line is printed if it has changed, with --json one document per line. Rates are over the last
     minute at most.
     """
     from rlm.admin.queue import Monitor
+    from rlm.ledger.store import Store
     from rlm.terminal.live import View
     from rlm.terminal.pictures import queue_line, queue_picture
 
+    store = Store(settings_of(config))  # it need not answer yet
     look, view = Monitor(store).look, View(sys.stdout, queue_picture, queue_line, as_json=wants_json())
     with stop_signals() as stop, view:
         while not stop.graceful:
             try:
+                store.require_schema()
                 view.show(look())
             except StoreError as error:
                 view.trouble(str(error))

@@ -91,6 +91,8 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 _MEDIA_TYPE = {"allowed": 'a media type, "application/json"'}
+#: A value that JSON has.
+_Value: TypeAlias = str | bool | int | Annotated[float, Meta(ge=-1e308, le=1e308)]
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -101,7 +103,7 @@ class Success(msgspec.Struct, frozen=True):
 
     content_type: Annotated[str, Meta(pattern=r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z", extra=_MEDIA_TYPE)] | None = None
     field: Annotated[str, Meta(min_length=1, extra={"allowed": "a text, not empty"})] | None = None
-    value: Annotated[str | bool | int | float, Meta(extra={"allowed": "a text, a number, true or false"})] | None = None
+    value: Annotated[_Value, Meta(extra={"allowed": "a text, a number, true or false"})] | None = None
 
     def accepts(self, content_type: str, body: bytes | bytearray) -> bool:
         """Return whether an answer is a success. Parameters of its content type do not matter."""

@@ -155,8 +155,9 @@ def _problems(document: model.Document) -> Iterator[tuple[Place, str]]:
     lists = {"events": queue.events, "processing": queue.processing, "failed": queue.failed}
     if len({*lists.values()}) < len(lists):
         yield ("queue", "failed"), f"the three lists must have different names, not {', '.join(lists.values())}"
-    for key in (key for key, name in lists.items() if name.startswith(own)):
-        yield ("queue", key), f"must not begin with '{own}', where RLM keeps its own keys (redis.prefix)"
+    for key, words in lists.items():
+        if words.startswith(own):
+            yield ("queue", key), f"{words} must not begin with {own}, where RLM keeps its own keys (redis.prefix)"
     shares = {name: kind.share for name, kind in document.types.items() if kind.share}
     if sum(shares.values()) > 1 + 1e-9:  # ten shares of 0.1 are 1 despite floating-point errors
         words = " + ".join(f"{name} {share:g}" for name, share in shares.items())
@@ -164,8 +165,9 @@ def _problems(document: model.Document) -> Iterator[tuple[Place, str]]:
     members = {each.name: each.budget for kind in document.types.values() for each in kind.endpoints}
     for name, number in Counter(members.values()).items():
         if name and name not in document.budgets:
+            ends = ", ".join(end for end, budget in members.items() if budget == name)
             near = did_you_mean(name, document.budgets)
-            yield ("budgets", name), f"an endpoint's budget has no right table{near}; add one with its rate_limit"
+            yield ("budgets", name), f"no right table, but the budget of {ends}{near}; add it with its rate_limit"
         if name and number > _MOST_OF_A_BUDGET:
             yield ("budgets", name), f"{number} endpoints name it; at most {_MOST_OF_A_BUDGET} may share one"
     for name in document.budgets.keys() & members.keys():

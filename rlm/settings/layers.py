@@ -33,6 +33,12 @@ Place: TypeAlias = tuple[str | int, ...]
 FIRST = Path(__file__).parent / "first"
 #: The largest configuration file that is read, bytes.
 LARGEST_FILE = 1_000_000
+#: The variables that are no settings, by name: their form, and in words.
+VARIABLES = {
+    "RLM_LOG": ("(DEBUG|INFO|WARNING|ERROR|CRITICAL)?", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+    "RLM_LOG_FORMAT": ("(auto|text|json)?", "auto, text or json"),
+    "SENTRY_DSN": (r"(https?://\w[\w:-]*@[\w.-]+(:\d+)?/(\S+/)?\d+)?", "https://KEY@HOST/PROJECT, as Sentry shows it"),
+}
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -84,6 +90,10 @@ class Layers:
         for name in self._variables.values():
             near = did_you_mean(name, self._names, cutoff=0.8)
             self.faults.append(f"environment {safe_line(name)}: no such setting{near}; it is RLM_<SECTION>__<KEY>")
+        for name, (pattern, allowed) in VARIABLES.items():
+            if not re.fullmatch(pattern, value := self._environ.get(name, ""), re.IGNORECASE):
+                shown = safe_line(written(MASK if name == "SENTRY_DSN" else value))
+                self.faults.append(f"environment {name} = {shown}: must be {allowed}")
         for key in self._options:
             near = did_you_mean(key, self._keys)
             self.faults.append(f"--set: {safe_line(key)}: no such setting{near}; write for example run.target=0.5")
@@ -121,7 +131,7 @@ class Layers:
         if not isinstance(table, dict):
             self._section(section, {}, place)  # its options and variables are taken
             self.faults[number:] = []
-            self.refuse(place, f"must be a table of {', '.join(settings)}")
+            self.refuse(place, f"must be a table of {', '.join(settings)}", table if isinstance(table, int) else None)
             return None
         for key in [key for key in table if key not in settings]:
             near = did_you_mean(key, settings)
@@ -130,7 +140,8 @@ class Layers:
         for key, setting in settings.items():
             at, value = (*place, key), table.get(key)
             if setting.section is None:
-                value = single[key] = self._given(at, setting, value)
+                value = self._given(at, setting, value)
+                single[key] = setting.default if value is None else value
             try:
                 values |= {key: self._value(setting, value, at)}
             except ValueError as error:
@@ -169,10 +180,10 @@ class Layers:
     def refuse(self, place: Place, problem: str, value: Any = None) -> None:
         """Note what is wrong at a place: where its value comes from, its key, the value, and what is allowed."""
         origin = self.where(place)
-        if origin == "default" and self.source:  # what is missing is missing in the file
+        if origin == "default" and self.source and not isinstance(value, int | float):  # it is missing in the file
             origin = f"file {self.source}"
         subject = cut(safe_line(dotted(place)), 200)
-        if value is not None:
+        if value not in (None, msgspec.NODEFAULT):
             subject += f" = {cut(safe_line(written(masked(place, value))), 200)}"
         self.faults.append(f"{origin}: {subject}: {problem}")
 

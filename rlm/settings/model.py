@@ -40,7 +40,7 @@ def check_redis_url(url: str) -> str:
     if url == EMBEDDED:
         return url
     address, _, query = url.partition("?")
-    if not re.fullmatch(r"[!-~]+", url) or not _REDIS_URLS.fullmatch(address):
+    if not re.fullmatch(r"[!-\"$-~]+", url) or not _REDIS_URLS.fullmatch(address):
         raise ValueError(
             f'must be "{EMBEDDED}" or a URL: redis://user:password@host:port/0, rediss://, unix:///path/to/socket, '
             "redis+sentinel://host:port,host:port/service/0; special characters in a password are percent-encoded"
@@ -316,8 +316,9 @@ class TypeSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.rate_limit and any(not each.rate_limit for each in self.endpoints):
             raise ValueError('rate_limit is missing; give a limit such as "30/minute" here, or at each endpoint')
-        if len({each.name for each in self.endpoints}) < len(self.endpoints):
-            raise ValueError("endpoints has the same name twice; once is enough")
+        names = [each.name for each in self.endpoints]
+        if len({*names}) < len(names):
+            raise ValueError(f"endpoints has the name {max(names, key=names.count)} twice; once is enough")
 
 
 class BudgetSettings(Section, frozen=True):

@@ -26,10 +26,9 @@ EMBEDDED = "embedded"
 
 #: Up to the *last* "@", because a password that is not percent-encoded may contain "/", "?" and "@".
 _LOGIN = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?(?:[^:@/?#]*:)?)(?P<secret>.*)@", re.IGNORECASE | re.DOTALL)
-#: The parameters of a Redis URL that may hold a password, however it is spelt.
-_PASSWORD = re.compile(
-    r"(?P<start>[?&](?!db=\d{1,6}\b|\w*(?:username|timeout|certs|path|file)=)[^=&#?]*=)(?P<secret>[^&#]+)"
-)
+#: What else of a Redis URL is no secret: these parameters. Any other may be a password, however it is spelt.
+_OPEN = r"db=\d{1,6}\b|(sentinel_)?username=|socket_(connect_)?timeout=|ssl_(ca_certs|ca_path|certfile|keyfile)="
+_PASSWORD = re.compile(rf"(?P<start>[?&;#](?!{_OPEN})([^=&#?]*=)?)(?P<secret>[^&#]+)")
 #: Shorter values are not masked in texts: they would match parts of ordinary words.
 _SHORTEST = 6
 
@@ -62,7 +61,8 @@ def resolve_url(url: str, environ: Mapping[str, str]) -> str:
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not (value := environ.get(name)):
-        raise ValueError(f"the environment variable {safe_line(name)} is not set or empty; set it")
+        what = f"the environment variable {safe_line(name)} is not set or empty; set it"
+        raise ValueError(what if name else "`env:` names no environment variable; write env:NAME")
     return value
 
 

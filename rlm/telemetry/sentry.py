@@ -18,11 +18,9 @@ from sentry_sdk.crons import capture_checkin
 from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.types import Event, Hint
-from sentry_sdk.utils import BadDsn
 
 from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import mask
 from rlm.telemetry import FLUSH_SECONDS
@@ -45,33 +43,24 @@ MINUTE_SECONDS = 60.0
 
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
-    """Report the errors of this process; `worker` is its id if it is a worker.
-
-    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`. Raise ConfigurationError if the
-    DSN is invalid; the message does not quote it, because it is a secret.
-    """
-    try:
-        sentry_sdk.init(
-            dsn=dsn,
-            release=os.environ.get("SENTRY_RELEASE") or f"rlm@{__version__}",
-            default_integrations=False,
-            auto_enabling_integrations=False,
-            integrations=[
-                AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its message on stderr
-                LoggingIntegration(level=None, sentry_logs_level=None),
-            ],
-            include_local_variables=False,
-            max_request_body_size="never",
-            max_breadcrumbs=0,
-            traces_sample_rate=0.0,
-            trace_propagation_targets=[],
-            shutdown_timeout=FLUSH_SECONDS,
-            before_send=_strip,
-        )
-    except BadDsn as error:
-        raise ConfigurationError(
-            "SENTRY_DSN: is not a DSN; allowed is what Sentry shows under Client Keys, https://KEY@HOST/PROJECT"
-        ) from error
+    """Report the errors of this process; `worker` is its id if it is a worker."""
+    sentry_sdk.init(
+        dsn=dsn,
+        release=os.environ.get("SENTRY_RELEASE") or f"rlm@{__version__}",  # the library reads SENTRY_ENVIRONMENT
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[
+            AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its message on stderr
+            LoggingIntegration(level=None, sentry_logs_level=None),
+        ],
+        include_local_variables=False,
+        max_request_body_size="never",
+        max_breadcrumbs=0,
+        traces_sample_rate=0.0,
+        trace_propagation_targets=[],
+        shutdown_timeout=FLUSH_SECONDS,
+        before_send=_strip,
+    )
     for name, value in (("role", role), ("worker", worker)):
         if value:
             sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope belongs to this thread only

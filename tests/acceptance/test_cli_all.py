@@ -25,8 +25,8 @@ ARGUMENTS = {
     "endpoint limit": ["rebalance_api", "5/minute"],
     "endpoint share": ["rebalance_api"],
 }
-#: They need no Redis: they start what they need, or nothing.
-WITHOUT_REDIS = {"config show", "config check", "init", "demo", "up", "mock-api"}
+#: They need no Redis: they start what they need, or nothing, or wait for it.
+WITHOUT_REDIS = {"config show", "config check", "init", "demo", "up", "mock-api", "queue monitor"}
 #: They go on for as long as nobody stops them, and title, log and signals of their process are theirs.
 LONG_RUNNING = {"scheduler", "supervisor", "worker start", "web", "up"}
 

@@ -395,7 +395,8 @@ def test_an_error_is_an_error_and_others_say_nothing(led, said, monkeypatch):
     assert said() == [("ERROR", "begin_condition", "no_supervisor")]
 
 
-def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
+@pytest.mark.parametrize(("why", "code"), [("", "redis_away"), ("max number of clients reached", "redis_crowded")])
+def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch, why, code):
     """And ends nothing else, because nothing else is known meanwhile."""
     fail(led, steps.ENDPOINT)
     look = watch(led)
@@ -403,7 +404,7 @@ def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
     look()
 
     def fails(*_args):
-        raise StoreUnreachableError("Redis cannot be reached", "start it")
+        raise StoreUnreachableError(f"Redis cannot be reached {why}", "start it")
 
     with monkeypatch.context() as patch:
         patch.setattr(led.processes, "register_and", fails)
@@ -411,7 +412,7 @@ def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
             look()
     look()
     look()
-    away = [("ERROR", "begin_condition", "redis_away"), ("INFO", "end_condition", "redis_away")]
+    away = [("ERROR", "begin_condition", code), ("INFO", "end_condition", code)]
     assert said() == [BEGUN, *away]
 
 

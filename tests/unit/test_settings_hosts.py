@@ -78,7 +78,7 @@ def test_a_redis_url_says_where_and_who(url):
         ),
         *(f"rediss://h/0?{other}" for other in ("decode_responses=1", "protocol=3", "retry_on_timeout=1", "host=x")),
         *("redis://h?ssl_ca_certs=/ca.pem", "redis+sentinel://h/main?ssl_ca_certs=/ca.pem"),
-        "rediss+sentinel://h/main?ssl_cert_reqs=none",
+        *("rediss+sentinel://h/main?ssl_cert_reqs=none", "unix:///socket#password=x"),
         *("unix://host/path", "unix://socket", "redis+sentinel://h", "redis+sentinel://h/main/2/3"),
         *(f"redis://h/{database}" for database in ("x", "1.5", "2/3", "-1", "+1", "%31", "1e1")),
         *(f"{url}?db={text}" for url in ("redis://h", "unix:///p") for text in ("x", "-1", "", "1.0")),

@@ -71,7 +71,7 @@ def settings(tmp_path):
             "rediss+sentinel://u:***@h1/main/0?sentinel_username=s&sentinel_password=***&ssl_password=***",
         ),
         ("unix:///path/s.sock?db=2&password=pw", "unix:///path/s.sock?db=2&password=***"),
-        ("redis://h/0?pasword=pw&socket_timeout=2&db=pw", "redis://h/0?pasword=***&socket_timeout=2&db=***"),
+        ("redis://h/0?my_file=pw&socket_timeout=2&db=pw#p=pw", "redis://h/0?my_file=***&socket_timeout=2&db=***#p=***"),
         ("user:pw@h:6379", "user:***@h:6379"),
         ("https://key@sentry.example.com/42", "https://***@sentry.example.com/42"),
         ("", ""),
