@@ -105,7 +105,7 @@ def _view(store: Store, event: str, seen: Callable[[], Scene]) -> EventView | No
     fields, now_us, is_open, rank, ready, lease, due = store.batch(read, transaction=True)
     if not fields:
         return None
-    now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
+    now = now_us / MICROSECONDS
     attempt, runs = reading(_attempts, fields.get(b"tried"), key, (0, 0))
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
@@ -121,11 +121,9 @@ def _view(store: Store, event: str, seen: Callable[[], Scene]) -> EventView | No
     elif due is not None:
         back_off = span(max(0.0, due / MICROSECONDS - now))
         place, sentence = Place.BACKING_OFF, f"waits {back_off} before attempt {attempt + 1} (back-off)"
-    elif state == Place.COMPLETED:
-        last = attempts[-1] if attempts and attempts[-1].answer == CallEnd.COMPLETED else None
-        at = f" at {last.at} by {last.endpoint}" if last else ""
-        place, sentence = Place.COMPLETED, f"was completed{at} at attempt {attempt}"
-    elif state == Place.FAILED:
+    elif attempts and (last := attempts[-1]).answer == CallEnd.COMPLETED:
+        place, sentence = Place.COMPLETED, f"was completed at {last.at} by {last.endpoint} at attempt {attempt}"
+    elif b"letter" in fields:
         place, sentence = Place.FAILED, "became a dead letter, which was archived, or removed from the list"
     else:
         place, sentence = Place.NOWHERE, "is in none of the ledger's places, which is a fault of RLM; see `rlm doctor`"

@@ -13,8 +13,8 @@ lease                      hash    who conducts: owner, expires_us, token (the f
                                    trusted: server, parted, parted_at, epoch, doubted_us, doubt; schema, the form of all
                                    this (`SCHEMA` of rlm/__init__.py); sequence, the counter of arrivals: the age of an
                                    event
-event:ID                   hash    one event with its trail (lua/turn.lua); until settled, then without its item
-                                   for `queue.dedupe_seconds`
+event:ID                   hash    one event with its trail (lua/turn.lua); once settled, without its item, for
+                                   `queue.dedupe_seconds`; of a failed one `letter`, the digest of its dead letter
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
 due                        zset    `ID` of a claimed event -> the end of its lease (microseconds of Redis time);
                                    `later ID` of one that waits for another attempt -> when; `inf`: it spent those of

@@ -70,7 +70,7 @@ class Sweep:
         calls = sum(one["calls"] for record in self.records.values() for one in record["by_endpoint"].values())
         troubles = [one for record in self.records.values() for one in record.get("troubles", ())]
         # A call whose lease ended counts, though it may not have left.
-        unsure = sum(one["calls"] for one in troubles if one["what"] == "worker lost")
+        unsure = sum(one["calls"] for one in troubles if one["what"] in {"worker lost", "lease ended"})
         assert calls <= len(system.api.arrivals) + unsure, "a call was counted twice"
 
     def run(self, number: int = 5) -> dict:

@@ -157,7 +157,7 @@ def test_a_letter_does_not_take_another_events_memory_with_it(store, token, runn
     assert drop(store, older)
 
     assert looks.letters(store) == []
-    assert looks.event(store, f"i1:x:{steps.TYPE}")["state"] == "completed"
+    assert looks.event(store, f"i1:x:{steps.TYPE}").keys() >= {"trail"}
 
 
 def test_a_search_drops_what_it_lists(store):

@@ -59,7 +59,7 @@ def test_none_is_put_back_that_is_somewhere_or_settled(store, leftovers):
     store.client.zrem(store.keys.ready(steps.TYPE), one, other, third)
     store.client.zadd(store.keys.due, {one: 1})
     store.client.zadd(store.keys.due, {f"later {other}": 1})
-    store.client.hset(store.keys.event(third), "state", "completed")
+    store.client.hdel(store.keys.event(third), "item")
     store.client.set(store.keys.event("no event:X"), "of another type")
 
     assert look_through(store) == []

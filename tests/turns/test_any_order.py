@@ -233,12 +233,12 @@ class Storm:
                 pipeline.zscore(keys.ready(event_id.rpartition(":")[2]), event_id)
                 pipeline.zscore(keys.due, event_id)
                 pipeline.zscore(keys.due, f"later {event_id}")
-                pipeline.hmget(keys.event(event_id), "state", "owner")
+                pipeline.hmget(keys.event(event_id), "item", "owner")
             found = pipeline.execute()
         for place, event_id in enumerate(self.events):
-            *scores, (state, owner) = found[4 * place : 4 * place + 4]
+            *scores, (item, owner) = found[4 * place : 4 * place + 4]
             places = [name for name, at in zip(("ready", "inflight", "backoff"), scores, strict=True) if at is not None]
-            yield event_id, [*places, *([state.decode()] if state else [])], owner
+            yield event_id, [*places, *([] if item else ["settled"])], owner
 
     def opening(self, end) -> int:
         at = self.world.now_us

@@ -144,8 +144,9 @@ class World:
         due = {"inflight": event_id, "backoff": f"later {event_id}"}
         found = ["ready"] if self.client.zscore(self.keys.ready(name), event_id) is not None else []
         found += [place for place, member in due.items() if self.client.zscore(self.keys.due, member) is not None]
-        state = self.event(event_id).get("state")
-        places = [*found, *([state] if state else [])]
+        fields = self.event(event_id)
+        settled = [] if not fields or "item" in fields else ["failed" if "letter" in fields else "completed"]
+        places = [*found, *settled]
         assert len(places) <= 1, (event_id, places)
         return places[0] if places else "gone"
 

@@ -43,8 +43,8 @@ return 1
 local scan = call('SCAN', cursor, 'MATCH', P .. 'event:*', 'COUNT', 200)
 local answer = {scan[1]}
 for _, key in ipairs(call('EXISTS', P .. 'run') == 0 and scan[2] or {}) do
-  local id, fields = string.sub(key, #event_key('') + 1), redis.pcall('HMGET', key, 'item', 'state')
-  if not fields.err and fields[1] and not fields[2] and not redis.pcall('ZSCORE', P .. 'ready:' .. kind_of(id), id)
+  local id, has_item = string.sub(key, #event_key('') + 1), redis.pcall('HEXISTS', key, 'item')  -- it is not settled
+  if has_item == 1 and not redis.pcall('ZSCORE', P .. 'ready:' .. kind_of(id), id)
     and not call('ZSCORE', P .. 'due', id) and not call('ZSCORE', P .. 'due', 'later ' .. id) then
     make_ready(id)
     answer[#answer + 1] = id

@@ -15,6 +15,7 @@ if rest ~= '' then call('LINSERT', failed, 'BEFORE', letter, rest) end
 call('LREM', failed, -1, letter)
 for _, event in ipairs(fresh) do call('DEL', event_key(event[1])) end
 enter(fresh, function() return item end)
-local state = dropped ~= '' and redis.pcall('HMGET', event_key(dropped), 'state', 'letter') or {}  -- a damaged key stays
-if state[1] == 'failed' and state[2] == redis.sha1hex(letter) then call('DEL', event_key(dropped)) end
+if dropped ~= '' and redis.pcall('HGET', event_key(dropped), 'letter') == redis.sha1hex(letter) then  -- a damaged key stays
+  call('DEL', event_key(dropped))
+end
 return 1

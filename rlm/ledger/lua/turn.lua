@@ -29,11 +29,11 @@ local function note_call(run_id, made, record, tried)
 end
 -- It is settled, and kept for `dedupe_ms` without its item to recognise duplicates; letter: of one that has failed.
 local function retire(id, letter)
-  local event, state = event_key(id), letter and 'failed' or 'completed'
+  local event = event_key(id)
   if letter then call('LPUSH', failed, letter) end
-  count(state .. ':' .. kind_of(id))
+  count((letter and 'failed:' or 'completed:') .. kind_of(id))
   if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
-  call('HSET', event, 'state', state, unpack{letter and 'letter', letter and redis.sha1hex(letter)})
+  if letter then call('HSET', event, 'letter', redis.sha1hex(letter)) end
   call('PEXPIRE', event, dedupe_ms)
 end
 -- The claim of an event, with what a settlement needs of it; nil if no lane has it.
