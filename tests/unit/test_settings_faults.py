@@ -87,7 +87,6 @@ def test_wrong_value(faults, key, value, allowed):
         (typed("A", ENDPOINT.replace("/a", "/${BAD}")), 'types.A.endpoints[0].url = "http://h/${BAD}": a URL is'),
         (f"{typed('A', ENDPOINT)}share = 0.6\n{typed('B', ENDPOINT)}share = 0.6", "types.B.share: the shares of all"),
         ("[run]\ntarget 1\n", "is not valid TOML in UTF-8: Expected '='"),
-        (f"x = {'9' * 5000}", "is not valid TOML in UTF-8: "),
         (f"x = {'[' * 5000}", "is not valid TOML in UTF-8: "),
         (b"[run]\n# \xe9\n", "is not valid TOML in UTF-8: 'utf-8' codec can't decode byte 0xe9"),
     ],
