@@ -315,9 +315,9 @@ def examined(
             spared = {*(ANNOUNCED if _is_deaf(scene) else ()), *(() if whole else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
     except StoreGarbledError as error:
-        return {"redis": [_away(error)], "keys": [*_keys(store, store.batch(("TYPE", key) for key in _kinds(store)))]}
+        return {"redis": [*_away(error)], "keys": [*_keys(store, store.batch(("TYPE", key) for key in _kinds(store)))]}
     except StoreError as error:
-        return {"redis": [_away(error)]}
+        return {"redis": [*_away(error)]}
     return {name: [_since(each, scene.begun) for each in of_check] for name, of_check in found.items()}
 
 
@@ -330,12 +330,13 @@ def _is_deaf(scene: Scene) -> bool:
     return is_back or refuses or scene.there.answer_seconds > TAKEOVER_SECONDS
 
 
-def _away(error: StoreError) -> Condition:
-    """Return the condition that Redis failed, so that nothing else is known."""
+def _away(error: StoreError) -> Iterator[Condition]:
+    """Yield that Redis failed, so that nothing else is known, and that it takes no more clients if it says so."""
+    if "max number of clients" in error.what:
+        yield _condition("redis_crowded", "redis")
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
     code = "redis_unfit" if isinstance(error, StoreUnfitError | StoreGarbledError) else "redis_away"
-    code = "redis_crowded" if "max number of clients" in error.what else code
-    return _condition(code, "redis", why=error.what, fix=remedy)
+    yield _condition(code, "redis", why=error.what, fix=remedy)
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -363,12 +364,12 @@ def examine(settings: Settings, *, allow_volatile: bool, is_whole: bool = True) 
         with Store(settings) as store:
             checked = examined(store, insists=not allow_volatile)
     except StoreError as error:
-        checked = {"redis": [_away(error)]}
+        checked = {"redis": [*_away(error)]}
     if not is_whole:
         checked = {name: of_check for name, of_check in checked.items() if name in {"redis", *ANNOUNCED}}
     lasting = _worst_first(checked)
     findings = tuple(
-        Checked(name=name, ok=not of_check, remedy="; ".join(each.remedy for each in of_check))
+        Checked(name=name, ok=not of_check, remedy="; ".join(dict.fromkeys(each.remedy for each in of_check)))
         for name, of_check in checked.items()
     )
     is_well = is_whole and all(each.severity != "error" for each in lasting)

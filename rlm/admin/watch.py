@@ -86,8 +86,8 @@ class Watch:
         }
         if any(name.startswith("redis_") and is_grave(each) for name, each in now.items()):  # nobody announces itself
             self._up_at = system_clock.monotonic()
-        away |= _AWAY in now
-        if {_AWAY, "redis_crowded redis"} & now.keys():  # nothing else may be known
+        if _AWAY in now:  # nothing else is known
+            away = True
             now = {name: each for name, each in self._before.items() if name != _AWAY} | now
         begun = [name for name in now if name in self._before and name not in said]
         ended = [name for name in said if name not in now and name not in self._before]

@@ -155,9 +155,9 @@ def _problems(document: model.Document) -> Iterator[tuple[Place, str]]:
     lists = {"events": queue.events, "processing": queue.processing, "failed": queue.failed}
     if len({*lists.values()}) < len(lists):
         yield ("queue", "failed"), f"the three lists must have different names, not {', '.join(lists.values())}"
-    for key, words in lists.items():
-        if words.startswith(own):
-            yield ("queue", key), f"{words} must not begin with {own}, where RLM keeps its own keys (redis.prefix)"
+    for key, list_name in lists.items():
+        if list_name.startswith(own):
+            yield ("queue", key), f"{list_name} must not begin with {own}, where RLM keeps its own keys (redis.prefix)"
     shares = {name: kind.share for name, kind in document.types.items() if kind.share}
     if sum(shares.values()) > 1 + 1e-9:  # ten shares of 0.1 are 1 despite floating-point errors
         words = " + ".join(f"{name} {share:g}" for name, share in shares.items())

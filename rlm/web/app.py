@@ -49,7 +49,7 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 
     def healthz(_request: Request) -> Response:
         # Anybody may read it, so it contains no address and no user; and no single key stops everything.
-        stopping = next((each for each in conditions(store) if stops(each) or each.code == "redis_crowded"), None)
+        stopping = next((each for each in conditions(store) if stops(each)), None)
         if stopping is None:
             return PlainTextResponse("ok\n")
         why = f"{KINDS[stopping.code].meaning} ({stopping.code}); `rlm doctor` on this host says more\n"

@@ -233,12 +233,12 @@ class Storm:
                 pipeline.zscore(keys.ready(event_id.rpartition(":")[2]), event_id)
                 pipeline.zscore(keys.due, event_id)
                 pipeline.zscore(keys.due, f"later {event_id}")
-                pipeline.hmget(keys.event(event_id), "item", "owner")
+                pipeline.hmget(keys.event(event_id), "wallet", "item", "owner")
             found = pipeline.execute()
         for place, event_id in enumerate(self.events):
-            *scores, (item, owner) = found[4 * place : 4 * place + 4]
+            *scores, (wallet, item, owner) = found[4 * place : 4 * place + 4]
             places = [name for name, at in zip(("ready", "inflight", "backoff"), scores, strict=True) if at is not None]
-            yield event_id, [*places, *([] if item else ["settled"])], owner
+            yield event_id, [*places, *(["settled"] if wallet and not item else [])], owner
 
     def opening(self, end) -> int:
         at = self.world.now_us
