@@ -346,7 +346,7 @@ class QueueLook(QueueStats, frozen=True, kw_only=True):
 
 
 class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A waiting event; `item` is its item with this event alone, so that it can be pushed again."""
+    """An unsettled event; `item` is its item with this event alone, so that it can be pushed again."""
 
     event_id: str
     type: str
@@ -361,7 +361,7 @@ class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of waiting events, and the place behind which the list goes on; null at its end."""
+    """A page of unsettled events, and the place behind which the list goes on; null at its end."""
 
     events: tuple[WaitingEvent, ...]
     next: int | None
