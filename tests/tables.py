@@ -131,7 +131,7 @@ def metrics():
 def conditions():
     yield "code", "severity", "what it means", "what to do"
     for name, kind in KINDS.items():
-        remedy = kind.remedy.replace(", {limit},", "").replace("{fix}", "what it says, by the cause")
+        remedy = kind.remedy.replace(", {limit},", "").replace("{fix}", "[by the cause](#by-the-cause)")
         yield f"`{name}`", kind.severity, kind.meaning, remedy.format(subject="NAME", name="NAME", run="ID", pid="PID")
 
 

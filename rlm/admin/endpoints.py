@@ -35,7 +35,7 @@ from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
 from rlm.settings.layers import did_you_mean
-from rlm.settings.secrets import VARIABLE, url_secrets
+from rlm.settings.secrets import url_secrets
 
 _Named = TypeVar("_Named")
 
@@ -126,9 +126,7 @@ def share(store: Store, name: str) -> Share:
     Secrets in the URLs are left to variables of that program's environment.
     """
     endpoint = _named("endpoint", name, store.endpoints())
-    kinds = store.settings.types.values()
-    written = next(each.url for kind in kinds for each in kind.endpoints if each.name == name)
-    url, rule = written if VARIABLE.search(written) else endpoint.url, endpoint.limit.rules[0]
+    url, rule = endpoint.written or endpoint.url, endpoint.limit.rules[0]
     address = "$REDIS_URL" if any(url_secrets(store.url)) else store.url.replace("unix:///", "redis:///", 1)
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
     storage = f"rlm+{address}{'&' if '?' in store.url else '?'}{parameters}"

@@ -197,9 +197,7 @@ def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, mo
         outcomes += dealt
     done = tuple(each.id for each in outcomes if not each.reason)
     refused = tuple(each for each in outcomes if each.reason)
-    if deal is Deal.DROP:
-        return LettersDealt(dropped=done, refused=refused)
-    return LettersDealt(retried=done, refused=refused)
+    return msgspec.structs.replace(LettersDealt(refused=refused), **{deal: done})
 
 
 def _deal_with_page(store: Store, deal: Deal, page: Sequence[bytes]) -> list[LetterOutcome]:

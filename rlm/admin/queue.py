@@ -35,15 +35,14 @@ class Place(StrEnum):
     IN_FLIGHT = "in_flight"
     BACKING_OFF = "backing_off"
     SPENT = "spent"
-    LEFTOVER = "leftover"
     COMPLETED = "completed"
     FAILED = "failed"
     #: In the ledger, but in none of its places: a bug in RLM.
     NOWHERE = "nowhere"
 
 
-#: The states of waiting events, in the order of the list.
-WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
+#: The states of unsettled events, in the order of the list.
+UNSETTLED = (Place.PENDING, Place.IN_FLIGHT, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
 #: The most items that are read to count their events, and the most events looked at for one page of a list.
 MOST_LOOKED = 100_000
 #: How many events are read at once.
@@ -210,9 +209,9 @@ class EventFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
 def list_waiting(store: Store, chosen: EventFilter, number: int | None, after: int = 0) -> WaitingList:
     """Return the first `number` matching events behind the first `after` places; all of them without a number.
 
-    Types come in the configured order. Within a type, ready events come first, then those
-    backing off and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one
-    place. Events that move meanwhile may be missed or appear twice.
+    Types come in the configured order. Within a type, ready events come first, then those in flight, those backing off
+    and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one place. Events
+    that move meanwhile may be missed or appear twice.
     """
     events, following = list[WaitingEvent](), None
     for place, at_place in enumerate(walk(store, chosen, after), start=after + 1):
@@ -234,39 +233,34 @@ def _item_of(event: WaitingEvent) -> msgspec.Raw:
 
 def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[WaitingEvent]]:
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
-    ready = Place.PENDING if store.ask("EXISTS", store.keys.run) else Place.LEFTOVER
-    later, now = _later(store), store.now()
+    wanted, later, now = chosen.state or UNSETTLED, _later(store), store.now()
     for name in store.ledger.types():
         if chosen.type and name not in chosen.type:
             continue
-        if not chosen.state or ready in chosen.state:
-            yield from _waiters(store, _ready(store, name, after), ready, now)
+        if Place.PENDING in wanted:
+            yield from _waiters(store, _ready(store, name, after), now)
             after = max(0, after - store.ask("ZCARD", store.keys.ready(name)))
-        for place in (Place.BACKING_OFF, Place.SPENT):
-            if not chosen.state or place in chosen.state:
-                due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
-                yield from _waiters(store, ((event, at) for at, event in due[after:]), place, now)
-                after = max(0, after - len(due))
-    if not chosen.state or Place.QUEUED in chosen.state:
+        due = [each for each in later.get(name, ()) if each[1] in wanted]
+        yield from _waiters(store, due[after:], now)
+        after = max(0, after - len(due))
+    if Place.QUEUED in wanted:
         yield from (events_in(raw, now) for raw in items_of(store, after))
 
 
-def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
+def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, Place, float]]:
     key = store.keys.ready(name)
     while page := list(scored(store.ask("ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
-        yield from page
+        yield from ((event, Place.PENDING, score) for event, score in page)
         start += len(page)
 
 
-def _waiters(
-    store: Store, ids: Iterable[tuple[str, float]], place: Place, now: float
-) -> Iterator[Sequence[WaitingEvent]]:
-    """Read events page by page; with each id comes its order if it is ready, else the moment when it is due."""
-    ids, is_ready = iter(ids), place in {Place.PENDING, Place.LEFTOVER}
+def _waiters(store: Store, ids: Iterable[tuple[str, Place, float]], now: float) -> Iterator[Sequence[WaitingEvent]]:
+    """Read events page by page; with each id comes its place, and its order there or the moment when it is due."""
+    ids = iter(ids)
     while page := list(islice(ids, PAGE)):
-        entries = _fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
-        for (event, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
-            score = int(at) if is_ready else reading(whole, order, event, 0)
+        entries = _fields_of(store, (event for event, *_ in page), "wallet", "item", "taken_at", "score")
+        for (event, place, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
+            score = int(at) if place is Place.PENDING else reading(whole, order, event, 0)
             more = {
                 "wallet_name": text(wallet or b""),
                 "state": place,
@@ -357,8 +351,8 @@ def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
 
 
 def leftovers(store: Store, chosen: EventFilter) -> list[str]:
-    """Return the ids of the matching leftovers; while a run is open there are none."""
-    left = replace(chosen, state=[Place.LEFTOVER])
+    """Return the ids of the matching events that are ready; while no run is open, they are leftovers or retried."""
+    left = replace(chosen, state=[Place.PENDING])
     return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 

@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from rlm.admin.text import LONGEST_LINE, one_line, safe_words, seconds_in, span
-from rlm.core.text import safe
+from rlm.core.text import LOG_FORMATS, safe
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -104,7 +104,7 @@ number_argument = click.Argument(["number"], metavar="[N]", type=click.IntRange(
 #: It is set for this process and those that it starts.
 log_format_option = click.Option(
     ["--log-format"],
-    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
+    type=click.Choice(LOG_FORMATS, case_sensitive=False),
     expose_value=False,
     callback=lambda _context, _param, value: os.environ.update({"RLM_LOG_FORMAT": value} if value else {}),
     help="How log lines are written to stderr; auto: text on a terminal, JSON elsewhere.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import duration, print_json, show, store_command, table
+from rlm.cli.common import duration, print_json, say, show, store_command, table
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
@@ -89,11 +89,20 @@ def _change(store: Store, order: Callable[..., None], names: Sequence[str], type
     chosen = choose_limited(store.settings, names, type_name)
     for limited in chosen:
         order(limited, by=who())
+    _warn(store)
     views = standing(store)
     changed = [views[limited.name] for limited in chosen]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
     for each in changed:
         show(f"Done: {each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")
+
+
+def _warn(store: Store) -> None:
+    """Say whether runs go by another configuration, in which a name may be another URL."""
+    from rlm.admin.conditions import examined
+
+    for condition in examined(store, whole=False).get("configuration", ()):
+        say(f"Warning: {condition.sentence}: {condition.remedy}.")
 
 
 @store_command("rlm endpoint share rebalance_api", group=endpoint, params=[click.Argument(["name"], metavar="NAME")])
@@ -105,11 +114,11 @@ def share(store: Store, name: str) -> None:
     from rlm.admin import endpoints
 
     shared = endpoints.share(store, name)
+    _warn(store)
     print_json(shared)
     show(f"{name} has the limit {shared.limit} and the URL {shared.url}.")
     show("A Python program with the package `rlm` that takes a slot before each of its calls keeps it with RLM:\n")
-    for line in shared.lines:
-        show(line)
+    show("\n".join(shared.lines))
 
 
 @store_command("rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint)

@@ -71,7 +71,7 @@ _events = [
     ],
 )
 def list_events(store: Store, number: int | None, after: int, **options: Any) -> None:
-    """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
+    """List the first N unsettled events (20; with --json all): type by type, then those in items on the audit list.
 
     An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
@@ -89,7 +89,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
     elif not page.events:
-        show("No such event is waiting; see `rlm queue stats` and `rlm explain EVENT`.")
+        show("No such event waits or is in flight; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
 @store_command(
@@ -100,7 +100,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     params=[*_events, all_option, yes_option, flag("--dry-run", "Show how many it would be, and change nothing.")],
 )
 def drop_events(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
-    """Remove leftovers of the last run for good: those that match the options, or --all. Asks first.
+    """Remove leftovers and retried events for good: those that match the options, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
     is left over and nothing is dropped; what that run does not send will be left over.
@@ -109,21 +109,21 @@ def drop_events(store: Store, *, every: bool, yes: bool, dry_run: bool, **option
 
     wanted, after_it = EventFilter(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
     if every == bool(wanted):
-        raise click.UsageError("Choose leftovers with options, or --all; `rlm queue list` shows them.")
+        raise click.UsageError("Choose events with options, or --all; `rlm queue list` shows them.")
     if (run := store.runs.current()) is not None:
         raise RunError(f"Run {run.id} is open, so nothing is left over. {after_it}")
     left = leftovers(store, wanted)
     if dry_run:
         print_json({"dropped": 0, "would_be_dropped": len(left)})
-        show(f"{counted(len(left), 'leftover event')} would be dropped. Nothing was changed.")
+        show(f"{counted(len(left), 'event')} would be dropped. Nothing was changed.")
         return
     if left and not yes:
-        confirm(f"Drop {counted(len(left), 'leftover event')} for good?")
+        confirm(f"Drop {counted(len(left), 'event')} for good?")
     number = drop_leftovers(store, left)
     print_json({"dropped": number})
     if number < len(left) and store.runs.current():
         raise RunError(f"A run was opened meanwhile and took the others; {number:,} dropped. {after_it}")
-    show(f"{counted(number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
+    show(f"{counted(number, 'event')} dropped and forgotten: if pushed again, they are new.")
 
 
 @store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", name="stats", group=queue)

@@ -103,10 +103,7 @@ class RunWorkers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallTrouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls without a good answer, or an endpoint that no host reaches; `what` is in a few words.
-
-    `address` is null for an endpoint that is no longer configured.
-    """
+    """Calls without a good answer, or an endpoint that no host reaches; `address` is null if no longer configured."""
 
     endpoint: str
     address: str | None
@@ -228,10 +225,7 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
 
 
 class RunStatus(RunDocument, frozen=True, kw_only=True):
-    """An open run, as far as it is known, and its present state as of a moment.
-
-    `to_take` items are still on the audit list. `endpoints` are those and the budgets now.
-    """
+    """An open run as of a moment. `to_take` items are still on the audit list. `endpoints` has the budgets too."""
 
     by_type: Mapping[str, LiveTypeCounts]
     endpoints: Mapping[str, EndpointView]
@@ -256,11 +250,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """The time between two runs: the last run and tick, the next tick, the queues, who is there.
-
-    The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds.
-    """
+    """The time between two runs: the last run and tick, the next tick (if a scheduler lives), queues, processes."""
 
     state: str = "idle"
     last: str | None
@@ -327,7 +317,7 @@ class TypeQueue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The lengths of the queues: of the audit list and staging in items, of the others in events and dead letters."""
+    """The lengths of the queues: audit list and staging in items, the others in events and dead letters."""
 
     events: int
     staged: int
@@ -344,7 +334,7 @@ class RunNow(Started, frozen=True, kw_only=True):
 
 
 class QueueLook(QueueStats, frozen=True, kw_only=True):
-    """What `rlm queue monitor` shows; a rate is null while it is unknown, `max_bytes` is 0 if Redis may use all."""
+    """What `rlm queue monitor` shows; a rate is null while unknown, `max_bytes` 0 without a bound."""
 
     as_of: str
     ping_ms: float
@@ -356,7 +346,7 @@ class QueueLook(QueueStats, frozen=True, kw_only=True):
 
 
 class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A waiting event; `item` is its item with this event alone, so that it can be pushed again."""
+    """An unsettled event; `item` is its item with this event alone, so that it can be pushed again."""
 
     event_id: str
     type: str
@@ -371,7 +361,7 @@ class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of waiting events, and the place behind which the list goes on; null at its end."""
+    """A page of unsettled events, and the place behind which the list goes on; null at its end."""
 
     events: tuple[WaitingEvent, ...]
     next: int | None
@@ -403,7 +393,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an event is, why it waits, and its attempts, the newest of `calls`; the endpoints that it waits for.
+    """Where an event is, why it waits and for which endpoints, and the newest of its `calls`.
 
     `conditions` are those that may keep it waiting. `letter` is the id of its dead letter.
     """

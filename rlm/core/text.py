@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from unicodedata import category
 
+#: The forms of log lines; auto: text on a terminal, JSON elsewhere.
+LOG_FORMATS = ("auto", "text", "json")
 #: Invisible letters, signs and marks that count as printable: Hangul fillers, variation selectors, the Braille blank.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))

@@ -21,8 +21,8 @@ import msgspec
 
 from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.files import user_name
-from rlm.core.text import cut, is_name, safe_line
-from rlm.settings.model import NAMES, Document, Setting, settings_of
+from rlm.core.text import LOG_FORMATS, cut, is_name, safe_line
+from rlm.settings.model import NAMES, PORT, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
 #: A tree of TOML as `tomllib` reads it. It is untyped until a `Document` is made of it.
@@ -36,8 +36,8 @@ LARGEST_FILE = 1_000_000
 #: The variables that are no settings, by name: their form, and in words.
 VARIABLES = {
     "RLM_LOG": ("(DEBUG|INFO|WARNING|ERROR|CRITICAL)?", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
-    "RLM_LOG_FORMAT": ("(auto|text|json)?", "auto, text or json"),
-    "SENTRY_DSN": (r"(https?://\w[\w:-]*@[\w.-]+(:\d+)?/(\S+/)?\d+)?", "https://KEY@HOST/PROJECT, as Sentry shows it"),
+    "RLM_LOG_FORMAT": (f"({'|'.join(LOG_FORMATS)})?", " or ".join(LOG_FORMATS)),
+    "SENTRY_DSN": (rf"(https?://\w[\w:-]*@[\w.-]+(:{PORT})?/(\S+/)?\d+)?", "https://KEY@HOST/PROJECT, as in Sentry"),
 }
 T = TypeVar("T", bound=msgspec.Struct)
 

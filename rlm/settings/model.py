@@ -27,6 +27,7 @@ RESERVED_HEADERS = (
 )
 #: The longest URL and header that servers accept.
 _LONGEST = 8000
+PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]@:/?#,]+)(?::[0-9]{1,5})?"
 #: The forms of a Redis URL: on TCP, on a Unix socket, by sentinels. redis-py reads an unreadable database as 0.
 _REDIS_URLS = re.compile(
@@ -270,7 +271,7 @@ class WebSettings(Section, frozen=True):
         str,
         _may(
             "ADDRESS:PORT, for example 127.0.0.1:8088, [::1]:8088 or 0.0.0.0:80",
-            pattern=r"\A(\[[!-~]+\]|[!-~]+):(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})\Z",
+            pattern=rf"\A(\[[!-~]+\]|[!-~]+):{PORT}\Z",
         ),
     ] = "127.0.0.1:8088"
     token: Annotated[

@@ -109,8 +109,7 @@ def _run(call: Call) -> object:
 
 
 def _failed(call: Call) -> object:
-    letters = call.given.find(call.store)
-    most = call.given.limit
+    letters, most = call.given.find(call.store), call.given.limit
     return grouped(letters)[:most] if call.given.grouped else [*map(msgspec.Raw, islice(letters, most))]
 
 

@@ -30,11 +30,6 @@ def inst(tmp_path, valkey_only_url):
         yield made
 
 
-def entry(inst, name=steps.ENDPOINT):
-    """Return the list entry of an endpoint or budget."""
-    return next(one for one in inst.json("endpoint", "list") if one["name"] == name)
-
-
 # -- pause and resume
 
 
@@ -109,6 +104,6 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
 
     (explained,) = [each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["name"] == one.name]
 
-    assert entry(inst)["health"] == word
+    assert circuits(inst)[one.name] == word
     assert inst.json("status")["endpoints"][one.name]["health"] == word
     assert explained["health"] == word

@@ -17,11 +17,6 @@ THEN = "2023-12-21T14:30:25.123Z"
 LONG_AGO = 60_000_000
 
 
-def queued(inst):
-    """The audit list, oldest first."""
-    return inst.store.client.lrange(inst.store.keys.events, 0, -1)[::-1]
-
-
 def test_while_a_run_is_open_its_events_are_processing(inst):
     """Whatever state they are in, until they are settled; `leftover` is 0 meanwhile, and the age is the timestamp's."""
     inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
@@ -49,7 +44,7 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
 
     printed = json.loads(done.stdout)
     assert printed == {"pushed": 3, "bad": 1, "waiting": 3, "refused": 3}
-    assert queued(inst) == [first, most, last]
+    assert inst.store.client.lrange(inst.store.keys.events, 0, -1) == [last, most, first]
     for number in (2, 3, 6):
         assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
@@ -76,8 +71,8 @@ def leave_over(inst, *items):
     inst.close_run(inst.start_run())
 
 
-def test_every_state_in_which_an_event_waits_is_listed(inst):
-    """What is under way or settled is not."""
+def test_every_state_of_an_unsettled_event_is_listed(inst):
+    """So what is listed is all that `rlm queue push` has to carry to another prefix."""
     inst.push(*steps.items(5, steps.TYPE))
     inst.start_run(600)
     claims = [steps.claim(inst.store) for _ in range(3)]
@@ -88,6 +83,7 @@ def test_every_state_in_which_an_event_waits_is_listed(inst):
     assert listed(inst) == {
         steps.event_id(4): "pending",
         steps.event_id(5): "pending",
+        steps.event_id(3): "in_flight",
         steps.event_id(1): "backing_off",
         steps.event_id(2): "spent",
         f"new:{steps.TYPE}": "queued",
@@ -115,7 +111,7 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
     assert set(listed(inst, "--item", "a")) == {a, a_other}
     assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
     assert listed(inst, "--older-than", "4h") == {}
-    assert "No such event is waiting" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
+    assert "No such event" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 7])

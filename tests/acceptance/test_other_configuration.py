@@ -45,6 +45,12 @@ def test_every_face_names_workers_of_another_configuration(inst):
     assert inst.json("worker", "list")[0]["other_configuration"] is False
     assert "another configuration" not in inst.rlm("status").stdout + inst.rlm("worker", "list").stdout
 
+    assert inst.rlm("endpoint", "pause", steps.ENDPOINT, "--json").stderr == ""
+    leads = Process(steps.CONDUCTOR, 1, "host", system_clock.now(), revision="another")
+    inst.store.processes.announce(Role.SCHEDULER, leads)
+    for order in ("pause", "resume", "share"):
+        assert f"{inst.config} as read here" in inst.rlm("endpoint", order, steps.ENDPOINT, "--json").stderr
+
 
 @pytest.mark.long
 def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(tmp_path):

@@ -163,7 +163,7 @@ def test_wrong_header(faults, header, problem):
         ("RLM_RUN__TARGET", "nan", "environment RLM_RUN__TARGET: run.target = NaN: must be a number above 0"),
         ("RLM_RUN__EVERY_SECONDS", "30", "default: run.window_seconds = 180.0: must be at most every_seconds"),
         ("RLM_LOG", "LOUD", 'environment RLM_LOG = "LOUD": must be DEBUG, '),
-        ("SENTRY_DSN", "hunter2", 'environment SENTRY_DSN = "***": must be https://KEY@HOST/PROJECT'),
+        ("SENTRY_DSN", "https://hunter2@h:65536/1", 'environment SENTRY_DSN = "***": must be https://KEY@HOST/PROJECT'),
         ("RLM_WORKER__MAX", "1", "environment RLM_WORKER__MAX: no such setting (did you mean 'RLM_WORKERS__MAX'?)"),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
     ],

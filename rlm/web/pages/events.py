@@ -11,7 +11,7 @@ import msgspec
 from rlm.admin.explain import explain
 from rlm.admin.letters import LetterFilter, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question
-from rlm.admin.queue import WAITING, EventFilter, list_waiting, queue_stats
+from rlm.admin.queue import UNSETTLED, EventFilter, list_waiting, queue_stats
 from rlm.admin.text import seconds_in
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
@@ -28,7 +28,7 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
     if not form.fault:
         page = list_waiting(store, form.chosen, ON_A_PAGE, form.after)
     outlook = answer(store, read_question(store.settings, PlanAsk()))[0].outlook
-    return {"stats": queue_stats(store), "ahead": outlook, "form": form, "states": WAITING, "waits": page}
+    return {"stats": queue_stats(store), "ahead": outlook, "form": form, "states": UNSETTLED, "waits": page}
 
 
 def _failures(store: Store, question: Query) -> Mapping[str, object]:
