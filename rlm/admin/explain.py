@@ -109,8 +109,8 @@ def _view(store: Store, event: str, seen: Callable[[], Scene]) -> EventView | No
     attempt, runs = reading(_attempts, fields.get(b"tried"), key, (0, 0))
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
-        waits = "is pending" if is_open else "waits for the next run"
-        place, sentence = Place.PENDING, f"{waits}, number {rank + 1:,} of {ready:,} of its type"
+        place, where = Place.PENDING if is_open else Place.LEFTOVER, f"number {rank + 1:,} of {ready:,} of its type"
+        sentence = f"{'is pending' if is_open else 'waits for the next run'}, {where}"
     elif lease is not None:
         worker, endpoint, since = reading(_owner, fields.get(b"owner"), key, ("", "", now))
         for_seconds = f"in flight at {endpoint} for {span(max(0.0, now - since))}"
@@ -172,8 +172,8 @@ def _waiting(store: Store, view: EventView, rank: int | None, scene: Scene) -> E
     view = replace(view, endpoints=endpoints, conditions=hinder)
     if rank is None:
         return view
-    why = _why(store, view, rank, scene.run)
-    if scene.run is None and endpoints and not any(each.free for each in endpoints):
+    why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank, scene.run)
+    if view.state == Place.LEFTOVER and endpoints and not any(each.free for each in endpoints):
         why = f"{why}; now {_shut(endpoints)}"
     return replace(view, sentence=f"{view.sentence}: {why}")
 

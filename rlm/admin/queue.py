@@ -35,6 +35,7 @@ class Place(StrEnum):
     IN_FLIGHT = "in_flight"
     BACKING_OFF = "backing_off"
     SPENT = "spent"
+    LEFTOVER = "leftover"
     COMPLETED = "completed"
     FAILED = "failed"
     #: In the ledger, but in none of its places: a bug in RLM.
@@ -42,7 +43,7 @@ class Place(StrEnum):
 
 
 #: The states of unsettled events, in the order of the list.
-UNSETTLED = (Place.PENDING, Place.IN_FLIGHT, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
+UNSETTLED = (Place.PENDING, Place.LEFTOVER, Place.IN_FLIGHT, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
 #: The most items that are read to count their events, and the most events looked at for one page of a list.
 MOST_LOOKED = 100_000
 #: How many events are read at once.
@@ -233,12 +234,13 @@ def _item_of(event: WaitingEvent) -> msgspec.Raw:
 
 def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[WaitingEvent]]:
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
+    ready = Place.PENDING if store.ask("EXISTS", store.keys.run) else Place.LEFTOVER
     wanted, later, now = chosen.state or UNSETTLED, _later(store), store.now()
     for name in store.ledger.types():
         if chosen.type and name not in chosen.type:
             continue
-        if Place.PENDING in wanted:
-            yield from _waiters(store, _ready(store, name, after), now)
+        if ready in wanted:
+            yield from _waiters(store, _ready(store, name, ready, after), now)
             after = max(0, after - store.ask("ZCARD", store.keys.ready(name)))
         due = [each for each in later.get(name, ()) if each[1] in wanted]
         yield from _waiters(store, due[after:], now)
@@ -247,10 +249,10 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
         yield from (events_in(raw, now) for raw in items_of(store, after))
 
 
-def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, Place, float]]:
+def _ready(store: Store, name: str, place: Place, start: int) -> Iterator[tuple[str, Place, float]]:
     key = store.keys.ready(name)
     while page := list(scored(store.ask("ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
-        yield from ((event, Place.PENDING, score) for event, score in page)
+        yield from ((event, place, score) for event, score in page)
         start += len(page)
 
 
@@ -260,7 +262,7 @@ def _waiters(store: Store, ids: Iterable[tuple[str, Place, float]], now: float) 
     while page := list(islice(ids, PAGE)):
         entries = _fields_of(store, (event for event, *_ in page), "wallet", "item", "taken_at", "score")
         for (event, place, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
-            score = int(at) if place is Place.PENDING else reading(whole, order, event, 0)
+            score = int(at) if place in {Place.PENDING, Place.LEFTOVER} else reading(whole, order, event, 0)
             more = {
                 "wallet_name": text(wallet or b""),
                 "state": place,
@@ -351,8 +353,8 @@ def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
 
 
 def leftovers(store: Store, chosen: EventFilter) -> list[str]:
-    """Return the ids of the matching events that are ready; while no run is open, they are leftovers or retried."""
-    left = replace(chosen, state=[Place.PENDING])
+    """Return the ids of the matching leftovers, with letters retried since; while a run is open there are none."""
+    left = replace(chosen, state=[Place.LEFTOVER])
     return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
 @click.option("--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many events.")
-@click.option("--speed", default=10, show_default=True, type=click.IntRange(1, 60), help="Divide all times by this.")
+@click.option("--speed", default=10.0, show_default=True, help="Divide all times by this, from 0.1 to 60.")
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-def demo(*, events: int, speed: int, real_time: bool, config: Path | None) -> None:
+def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then report what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers
@@ -37,12 +37,13 @@ def demo(*, events: int, speed: int, real_time: bool, config: Path | None) -> No
     """
     from rlm.sandbox.demo import prologue
 
-    pace = 1 if real_time else speed
+    if not 0.1 <= (pace := 1.0 if real_time else speed) <= 60:  # noqa: PLR2004  # as its help says
+        raise click.BadParameter(f"{speed:g} is not from 0.1 to 60", param_hint="--speed")
     with stop_signals() as stop:
         settings = settings_of(config)
         for line in prologue(settings, events, pace):
             (say if wants_json() else show)(line)
-        _play(f"RLM demo, {events:,} events, {pace} times as fast", events, settings, pace, stop)
+        _play(f"RLM demo, {events:,} events, {pace:g} times as fast", events, settings, pace, stop)
     show("Next: `rlm init` in an empty directory writes a configuration of your own to\nbegin with.")
 
 

@@ -50,7 +50,7 @@ def test_of_an_item_the_letter_of_one_type_is_shown_beside_the_event_of_another(
 
     events = {each["type"]: each for each in inst.json("explain", "i1")["events"]}
 
-    assert {name: each["state"] for name, each in events.items()} == {steps.TYPE: "pending", "NOPE": "failed"}
+    assert {name: each["state"] for name, each in events.items()} == {steps.TYPE: "leftover", "NOPE": "failed"}
     assert events["NOPE"]["letter"] == inst.json("failed", "list")[0]["id"]
 
 
