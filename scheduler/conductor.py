@@ -226,9 +226,9 @@ class Conductor:
 
     def _is_still(self) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
-        counts = self._store.ledger.count([*self._store.settings.types])
+        counts, now = self._store.ledger.count([*self._store.settings.types]), system_clock.monotonic()
         workers = [(each.id, each.state, each.sleeping) for each in self._there.living(Role.WORKER)]
-        scene = counts, workers, self._there.replies[-1], system_clock.monotonic() // STILL_SECONDS
+        scene = counts, workers, self._there.replies[-1], now // STILL_SECONDS, self._is_short(now)
         is_same, self._scene = scene == self._scene, scene
         return is_same and self._drain.over and not any(count.inflight for count in counts.values())
 
@@ -272,7 +272,7 @@ class Conductor:
         there = books(store, names, limited, ids)
         now, shortage = system_clock.monotonic(), ""
         self._short_since = min(now, self._short_since) if len(ready) < wanted else math.inf
-        if now - self._short_since >= PATIENCE_SECONDS:
+        if self._is_short(now):
             present = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
             shortage = f"{present} of {wanted} wanted"
         return Look(
@@ -289,6 +289,10 @@ class Conductor:
             answer_seconds=self._there.answer_seconds,
             room=room_of(store.settings, self._there),
         )
+
+    def _is_short(self, now: float) -> bool:
+        """Return whether workers are missing that are no longer counted on."""
+        return now - self._short_since >= PATIENCE_SECONDS
 
     def plan_rest(self, look: Look, wanted: int) -> Plan:
         """Plan what waits and is still to be taken, from the windows and the calls under way.
