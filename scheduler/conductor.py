@@ -73,7 +73,6 @@ class Conductor:
         self._there: Present  #: what was last read, with the run
         self._scene: object = None  #: what the last full look saw, and about when
         self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
-        self._short_since = math.inf  #: since when workers are missing, monotonic seconds
 
     @cached_property
     def _drain(self) -> Drain:  # a list that cannot be read must not keep a run open
@@ -271,8 +270,9 @@ class Conductor:
         names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
         there = books(store, names, limited, ids)
         now, shortage = system_clock.monotonic(), ""
-        self._short_since = min(now, self._short_since) if len(ready) < wanted else math.inf
-        if self._is_short(now):
+        if wanted:
+            self._office.short_since = min(now, self._office.short_since) if len(ready) < wanted else math.inf
+        if wanted and self._is_short(now):
             present = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
             shortage = f"{present} of {wanted} wanted"
         return Look(
@@ -292,7 +292,7 @@ class Conductor:
 
     def _is_short(self, now: float) -> bool:
         """Return whether workers are missing that are no longer counted on."""
-        return now - self._short_since >= PATIENCE_SECONDS
+        return now - self._office.short_since >= PATIENCE_SECONDS
 
     def plan_rest(self, look: Look, wanted: int) -> Plan:
         """Plan what waits and is still to be taken, from the windows and the calls under way.
@@ -347,7 +347,7 @@ class Conductor:
         is_lacking = run.waits and any("workers" in seconds for seconds in run.waits.by_type.values())
         has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
         if is_lacking and not has_come and not run.cancelled:
-            failure = failure or "no worker came up"
+            failure = failure or "no worker was ready"
         if run.state in {State.DRAINING, State.PLANNING} and not run.cancelled:
             failure = failure or "it was not planned before its deadline"
         close_run(self._store, run.id, token=self._office.token, failure=failure)

@@ -45,6 +45,7 @@ class Office:
         self.allow_volatile = allow_volatile
         self.token = 0
         self.standing: Standing | None = None
+        self.short_since = float("inf")  #: since when workers are missing that a run wants, monotonic seconds
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
         self.watch = Watch(store, lambda: bool(self.token))
         self.stop = stop

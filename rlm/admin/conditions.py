@@ -355,24 +355,25 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Checked, ...]
 
 
-def examine(settings: Settings, *, allow_volatile: bool, is_whole: bool = True) -> Examination:
+def examine(settings: Settings, *, allow_volatile: bool, fault: str = "") -> Examination:
     """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`.
 
-    Of settings that are not whole only the Redis is known: check who lives there, and goes on as it began.
+    Of settings with a `fault` only the Redis is known: check who lives there, and goes on as it began.
     """
     try:
         with Store(settings) as store:
             checked = examined(store, insists=not allow_volatile)
     except StoreError as error:
         checked = {"redis": [*_away(error)]}
-    if not is_whole:
+    if fault:
         checked = {name: of_check for name, of_check in checked.items() if name in {"redis", *ANNOUNCED}}
     lasting = _worst_first(checked)
     findings = tuple(
         Checked(name=name, ok=not of_check, remedy="; ".join(dict.fromkeys(each.remedy for each in of_check)))
         for name, of_check in checked.items()
     )
-    is_well = is_whole and all(each.severity != "error" for each in lasting)
+    findings += (Checked(name="configuration", ok=False, remedy=fault),) if fault else ()
+    is_well = not fault and all(each.severity != "error" for each in lasting)
     return Examination(ok=is_well, conditions=lasting, findings=findings)
 
 
@@ -473,18 +474,19 @@ def kept_apart(store: Store, standing: Standing) -> str:
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
     """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
-    there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
+    there, schedulers, apart = scene.there, scene.there.living(Role.SCHEDULER), scene.there.lease.apart
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    may_lead = [each for each in schedulers if there.lease.apart in {"", each.apart}]
+    may_lead = [each for each in schedulers if apart in {"", each.apart}]
     if there.lease.holder is not None or (may_lead and free_seconds <= TAKEOVER_SECONDS):
         return
     names, fix = named([process.id for process in schedulers], 3), "`rlm up` or `rlm scheduler` starts one"
-    in_force = [f"{each.pid} on {each.host}" for each in there.living(*Role) if each.apart == there.lease.apart]
+    in_force = [f"{each.pid} on {each.host} ({_file(each)})" for each in there.living(*Role) if each.apart == apart]
     if may_lead or not schedulers:
+        fix = f"if it lives its log says why it does not lead; {fix}" if names else fix
         names = f" ({names} died, or may not)" if names else ""
     elif in_force:
         names = f" ({names} waits until {ALONE_SECONDS:.0f} s after the last process with the types and URLs in force)"
-        fix = f"restart pid {named(in_force, 3)}"
+        fix = f"restart all with one file; with that in force: pid {named(in_force, 3)}"
     else:
         theirs = f"{_file(schedulers[0])} of pid {schedulers[0].pid} on {schedulers[0].host}"
         ours = f"what was in force, so no scheduler leads until {ALONE_SECONDS:.0f} s after the last process with that"
@@ -626,7 +628,7 @@ def _answers(scene: Scene) -> Iterator[Condition]:
 
 
 def _fails(entry: EndpointView | None) -> bool:
-    return entry is not None and entry.health in RECOVERING and entry.failures >= FAILING
+    return entry is not None and entry.health in RECOVERING and entry.failures > 0
 
 
 def _why(entry: EndpointView) -> str:
@@ -653,8 +655,8 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         waits = any(count.unsettled for kind, count in scene.books.by_type.items() if kind in entry.types)
         probe = "one event at a time" if waits else "the next event"
         yield _condition("endpoint_failing", name, since=entry.since, probe=probe, **_failure(scene, name, _why(entry)))
-    elif entry.health == Circuit.RESTING:
-        yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
+    elif entry.health in RECOVERING and entry.next_slot_seconds:
+        yield _condition("endpoint_throttled", name, left=span(entry.next_slot_seconds), limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
         left = entry.circuit_seconds
         until = "until it is resumed" if left is None else f"for another {span(left)}"

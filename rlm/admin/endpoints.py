@@ -18,7 +18,6 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, EndpointView, LimitedCompliance, Record, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
-    FAILING,
     Budget,
     Circuit,
     Limit,
@@ -169,7 +168,7 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
     free = min(each.free for each in both)
     circuit = shut_by(window) or (Circuit.OK if free > 0 else Circuit.FULL)
-    is_failing = circuit in RECOVERING and window.failures >= FAILING
+    is_failing = circuit in RECOVERING and window.failures > 0  # a refusal ends their row
     left, since, reason = None, window.opened_at if is_failing else None, None
     if circuit is Circuit.HELD:
         left = window.held_seconds

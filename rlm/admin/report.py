@@ -146,7 +146,7 @@ def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
     workers = LiveWorkers(
         **structs.asdict(known.workers),
         now=len(each),
-        ready=sum(worker.state == WorkerState.READY and not worker.other_configuration for worker in each),
+        ready=sum(it.state == WorkerState.READY and not (it.other_configuration or it.sleeping) for it in each),
         wanted=there.wanted,
         other_configuration=sum(worker.other_configuration for worker in each),
         each=each,

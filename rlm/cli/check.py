@@ -101,7 +101,7 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     except ConfigurationError as error:
         show("The configuration has faults. What lives goes on with that with which it began; nothing new starts.\n")
         settings, fault = load_settings(config, lenient=True), error
-    examination = examine(settings, allow_volatile=allow_volatile, is_whole=fault is None)
+    examination = examine(settings, allow_volatile=allow_volatile, fault=str(fault or ""))
     print_json(examination)
     styles = {"error": "bold red", "warning": "yellow", "info": "cyan"}
     rows: list[list[object]] = [

@@ -178,8 +178,8 @@ def push(store: Store, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line of more than a megabyte,
-    or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. An item that makes a dead
-    letter is pushed, with a warning that says why. The document of `rlm queue list --json` is taken, too.
+    and than `queue.max_item_bytes`, is not pushed, and the command exits with 1. An item that makes a dead letter is
+    pushed, with a warning that says why. The document of `rlm queue list --json` is taken, too.
     """
     from rlm.admin.queue import longest_item, push_lines, read_lines
     from rlm.core.documents import Pushed

@@ -27,8 +27,8 @@ rules                      hash    what the scripts know of the configuration, i
                                    `limit WINDOW`, `filed WINDOW` -> the limit in force, and as the file last had it
 window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots, while a rule counts them;
                                    of a URL, or of a budget's name: its slots are those of its endpoints together
-endpoint:HASH              hash    of the same: rest, pause, failures in a row, calls refused within its limit, last
-                                   name, since when its calls are known, and who was answered last
+endpoint:HASH              hash    of the same: rest, pause, probe, failures in a row, calls refused within its limit,
+                                   last name, since when its calls are known, and who was answered last
 run                        hash    the open run: run_id, state, deadline, plan, the suspect called apart; else absent
 tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers

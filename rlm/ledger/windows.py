@@ -16,7 +16,7 @@ from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
-_FIELDS = ("rest", "pause", "known", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
+_FIELDS = ("rest", "pause", "known", "probe", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
 
 
 class Windows(Part):
@@ -65,12 +65,12 @@ class Windows(Part):
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
         key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._store.settings.run.guard_seconds)
-        rest, pause, known, failures = (reading(whole, field, key, 0) for field in fields[:4])
-        since, failed_with, opened_us, paused_by, paused_at = fields[4:]
+        rest, pause, known, probe, failures = (reading(whole, field, key, 0) for field in fields[:5])
+        since, failed_with, opened_us, paused_by, paused_at = fields[5:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
         held_us = max([doubted_us + rules.longest, *(known + span for _, span in rules.rules)])
         full_us = [stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount]
-        opens_us = max([now_us, held_us, rest, pause, *full_us])
+        opens_us = max([now_us, held_us, rest, pause, probe, *full_us])
         left = min(amount - sum(stamp > now_us - span for stamp in stamps) for amount, span in rules.rules)
 
         def seconds_until(moment_us: int) -> float:

@@ -29,7 +29,7 @@ SENTENCES: Final = {
     "resting": "no endpoint was free, and at least one was resting or probed",
     "paused": "no endpoint was free, and at least one was paused",
     "held": "no endpoint was free, and at least one was held, because its window could not be trusted",
-    "retries": "the calls failed as often as they are tried in a run",
+    "retries": "their calls failed, and had no further try in the run",
     "workers": "no worker was ready, or nobody conducted",
     "redis": "Redis was away, slow or not fit",
 }
@@ -62,8 +62,8 @@ class Look(msgspec.Struct, frozen=True):
 
 def reason_of(look: Look, kind: EventType) -> str:
     """Return why an event of a type is not done; empty if none is waiting or under way, or one is about to go."""
-    if not look.counts[kind.name].pending:
-        return "lanes" if look.counts[kind.name].inflight else ""
+    if not (count := look.counts[kind.name]).pending:
+        return "lanes" if count.inflight else "retries" if count.backing_off else ""
     places = [[look.windows[each.name] for each in all_limited([end])] for end in kind.endpoints]
     has_slot = any(all(window.free > 0 or window.wait_seconds <= 0 for window in place) for place in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())

@@ -90,6 +90,7 @@ def test_if_one_of_several_is_unknown_none_is_changed(inst, which):
         ({"rest": 50, "pause": 90}, "paused"),
         ({"known": 50, "pause": 90}, "held"),
         ({"since": None}, "probing"),
+        ({"since": None, "probe": 50}, "probing"),  # one is under way
     ],
 )
 def test_every_face_has_the_same_word_for_a_state(inst, state, word):

@@ -8,14 +8,14 @@ from benchmarks.costs import measure_idle
 from benchmarks.harness.contenders import Rlm
 from benchmarks.harness.work import unlimited
 from benchmarks.throughput import COMMANDS, measure
-from rlm.ledger.processes import HEARTBEAT_SECONDS
+from rlm.admin.watch import LOOK_SECONDS, WHOLE_LOOKS
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
 #: A run looks around by the clock: the longer a busy machine takes, the more commands there are.
 PER_EVENT, EVENTS = 42, 4000
-#: With 20 warm workers: commands, and parts of a core, those of Redis too; over whole heartbeats.
-PER_SECOND, CORE, SECONDS = 29, 0.01, 8 * HEARTBEAT_SECONDS
+#: With 20 warm workers: commands, and parts of a core, those of Redis too; from one whole look to the next.
+PER_SECOND, CORE, SECONDS = 31, 0.01, WHOLE_LOOKS * LOOK_SECONDS
 #: Whatever the machine does beside it, one try shows what RLM needs.
 TRIES = 3
 

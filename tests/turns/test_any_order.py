@@ -244,7 +244,7 @@ class Storm:
         at = self.world.now_us
         for limited in all_limited([end]):
             health = self.world.health(limited)
-            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "pause", "known")))
+            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "probe", "pause", "known")))
             stamps = sorted(self.world.stamps(limited).values(), reverse=True)
             for rule in limited.limit.rules:
                 if len(stamps) >= rule.amount:

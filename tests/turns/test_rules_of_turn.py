@@ -577,13 +577,14 @@ def test_a_refusal_without_a_time_rests_its_shortest_period(world, limit, rested
 def test_refusals_in_a_row_rest_longer_even_if_the_server_asks_for_nothing(world):
     a = endpoint("a", "100 per 7 seconds")
     world.start(kind("A", a), events=9)
+    open_breaker(world, a)
     lane, rests = world.lane(), []
     for _ in range(3):
+        end_rest(world, a)
         rests.append(lane.ask(throttled(lane.call(), asked=0.0), nothing=True).rested)
-        world.client.hset(world.keys.endpoint(a.window_id), "rest", 0)
-        world.look_again()
 
     assert rests == [0, 1_000_000, 2_000_000]
+    assert not {"failures", "failed_with"} & {*world.health(a)}  # it answered
 
 
 # 4

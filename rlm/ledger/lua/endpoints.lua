@@ -70,7 +70,7 @@ end
 -- doubt and for a longer rule, and forgets old calls.
 local function left_at(window, cost)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
-  local state = try('HMGET', place, 'rest', 'pause', 'known', 'since', 'epoch', 'longest')
+  local state = try('HMGET', place, 'rest', 'pause', 'known', 'since', 'epoch', 'longest', 'probe')
   if state.err then return FAR, FAR end
   local longest = number(state[6])
   if trust().doubted > 0 and state[5] ~= trust().epoch then catch_up(window, key, place, state[4]) end
@@ -82,7 +82,7 @@ local function left_at(window, cost)
     end
     longest = window.keep
   end
-  local at = math.max(now, trust().doubted + window.longest, number(state[1]), number(state[2]))
+  local at = math.max(now, trust().doubted + window.longest, number(state[1]), number(state[2]), number(state[7]))
   local after = at
   for _, limit in ipairs(window.rules) do
     local nth, span = limit[1] - cost, limit[2]
@@ -196,7 +196,7 @@ local function suspect(server, epoch, stepped, expects)
   for _, member in ipairs(call('ZRANGE', P .. 'due', 0, -1)) do call('ZINCRBY', P .. 'due', step, member) end
   for _, field in ipairs(call('HKEYS', P .. 'rules')) do
     local id = string.match(field, '^limit (.*)')
-    for _, moment in ipairs(id and {'rest', 'pause', 'known'} or {}) do move(P .. 'endpoint:' .. id, moment) end
+    for _, moment in ipairs(id and {'rest', 'probe', 'pause', 'known'} or {}) do move(P .. 'endpoint:' .. id, moment) end
   end
   reset()
   return why

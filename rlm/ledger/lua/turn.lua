@@ -95,7 +95,7 @@ local function judge(made)
   if not was or was.err then return end
   local since, well_at, well_host = tonumber(was[2] or nil), string.match(was[3] or '', '^(%d+) (.*)$')
   local after_rest = not since or made.number >= since
-  if since and after_rest and not made.sent then call('HDEL', place, 'rest') end  -- a probe that was not made gives way to the next
+  if since and after_rest then call('HDEL', place, 'probe') end  -- the next may begin
   if made.health == 'well' then
     if well_host ~= host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. host) end
     if (was[1] or since) and after_rest then
@@ -110,6 +110,7 @@ local function judge(made)
   local function doubled(times) return math.min(longest, 1000000 * 2 ^ math.min(math.max(times, 0), 12)) end  -- an hour and more
   if made.health == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
+    if after_rest then call('HDEL', place, 'failures', 'opened_us', 'failed_with') end  -- it answers: no row of failures
     rest = math.max(wanted < 0 and window.rules[1][2] + longest - window.keep or wanted, refusals > 1 and doubled(refusals - 2) or 0)
     if after_rest then answer.rested = rest else rest = math.max(rest, number(was[4]) - now) end
   elseif made.health and after_rest then
@@ -142,7 +143,7 @@ local function settle(made)
     for _, what in ipairs(shares and {'begun', 'begun:' .. kind_of(id)} or {}) do count(what, -1) end
   end
   if (made.health or not made.sent) and judge(made) then  -- it spends no attempt
-    answer.elsewhere = 1
+    answer.elsewhere, gave_back = 1, endpoint  -- others may reach it
     to, tried = 'backoff', nil
   end
   if made.finish then note_call(run_id, made, record, tried) end
@@ -309,7 +310,7 @@ local of, at = rule(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
 claims = us(math.max(now, number(record[3]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
-if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'rest', now + of.timeout + SLACK) end  -- one probe at a time
+if failing then call('HSET', P .. 'endpoint:' .. of.windows[1].id, 'probe', now + of.timeout + SLACK) end  -- one at a time
 call('ZREM', P .. 'ready:' .. kind, id)
 call('ZADD', P .. 'due', lease_end(of.timeout, deadline), id)
 call('HSET', event_key(id), 'claims', claims, 'owner', me .. ' ' .. at .. ' ' .. name)
