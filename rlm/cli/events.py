@@ -89,7 +89,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
     elif not page.events:
-        show("No such event waits or is in flight; see `rlm queue stats` and `rlm explain EVENT`.")
+        show("No such event is unsettled; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
 @store_command(
