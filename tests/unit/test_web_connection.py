@@ -21,24 +21,22 @@ from tests.wait import wait_until
 HTTP = urllib3.PoolManager(retries=False, timeout=10)
 
 
+async def page(request):
+    await request.body()  # an answer to the head alone would begin the count anew
+    return PlainTextResponse("ok")
+
+
 @pytest.fixture
 def port(monkeypatch):
     """Serve one page to at most three connections, each of which has 0.3 s from one answer to the next."""
     monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(serve, "MOST_CONNECTIONS", 3)
-    with serving(Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])) as port:
+    with serving(Starlette(routes=[Route("/", page, methods=["GET", "POST"])])) as port:
         yield port
 
 
 def ask(port):
     return HTTP.request("GET", f"http://127.0.0.1:{port}/", headers={"Connection": "close"}).status
-
-
-def is_cut(client):
-    try:
-        return client.recv(1) == b""
-    except ConnectionResetError:
-        return True
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nX-Half: a h"], ids=["nothing", "half a request"])
@@ -50,7 +48,7 @@ def test_connections_that_ask_for_nothing_are_cut(port, said):
             one.sendall(said)
 
         assert ask(port) == 200
-        assert all(is_cut(one) for one in silent)
+        assert all(receive(one) == b"" for one in silent)
 
 
 def test_a_client_that_sends_a_byte_now_and_then_is_cut_as_well(port):
