@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 
 from rlm.admin.conditions import kept_apart
@@ -40,7 +39,7 @@ class Office:
         With `allow_volatile` Redis needs no append-only file.
         """
         self.store = store
-        self.owner = f"{store.settings.host_name}:{os.getpid()}:{secrets.token_hex(8)}"
+        self.owner = f"{store.settings.host_name}:{os.getpid()}:{os.urandom(8).hex()}"
         self.cancels = cancels
         self.allow_volatile = allow_volatile
         self.token = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -110,7 +109,7 @@ def start_worker(config: Path | None, allow_volatile: bool) -> None:
     from actors.worker import run_worker
 
     settings = settings_of(config)
-    worker_id = f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}"
+    worker_id = f"{settings.host_name}:{os.getpid()}:{os.urandom(4).hex()}"
     run_worker(settings, worker_id, allow_volatile=allow_volatile)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
-import secrets
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import accumulate
@@ -179,7 +179,7 @@ def encode_letter(
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
     letter: dict[str, Any] = {
-        "id": secrets.token_hex(8),
+        "id": os.urandom(8).hex(),
         "reason": reason,
         "detail": detail,
         "failed_at": isoformat(failed_at),

@@ -8,7 +8,7 @@ endpoint is held for its longest period from then on, once (lua/endpoints.lua).
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +190,7 @@ class Schedule(Part):
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, which begins with the moment."""
-        request_id = f"{self._store.now():017.6f}-{secrets.token_hex(4)}"
+        request_id = f"{self._store.now():017.6f}-{os.urandom(4).hex()}"
         self._write(request_id, b"")
         return request_id
 

@@ -107,14 +107,18 @@ def choose_workers(situation: Situation, capacity: Capacity) -> tuple[int, Cours
     best, needed = course_of(most), 1 if situation.events or situation.busy else 0
     goal, fewest = max(situation.target, best.forecast), min(most, max(capacity.min_workers, needed))
 
+    def may_be_enough(workers: int) -> bool:
+        return _soonest_end(situation, best, workers * capacity.threads) <= goal
+
     def is_enough(workers: int) -> bool:
         return course_of(workers).left == best.left and course_of(workers).forecast <= goal
 
     if best.forecast > situation.target:
-        busy = min(most, max(fewest, -(-_most_at_once(situation) // capacity.threads)))
-        workers = busy if is_enough(busy) else most
-    else:
-        workers = fewest + bisect_left(range(fewest, most), True, key=is_enough)
+        workers = min(most, max(fewest, -(-_most_at_once(situation) // capacity.threads)))
+    else:  # mostly the fewest that may be enough are; a plan at full load takes half the time by this
+        workers = bisect_left(range(most), True, fewest, key=may_be_enough)
+    if not is_enough(workers):
+        workers = bisect_left(range(most), True, workers + 1, key=is_enough)
     return workers, course_of(workers), best
 
 
@@ -124,10 +128,8 @@ def best_course(situation: Situation, lanes: int) -> Course:
     It is better only where everything fits with it, and does not by priority or is done later.
     """
     course = simulate(situation, lanes)
-    if sum(demand.waiting > 0 for demand in situation.demands) <= 1:
-        return course
-    worth = (1 - WORTH_DISORDER) * course.forecast
-    if not course.leftover and _soonest_end(situation, course, lanes) > worth:
+    worth, is_alone = (1 - WORTH_DISORDER) * course.forecast, sum(each.waiting > 0 for each in situation.demands) <= 1
+    if is_alone or (not course.leftover and _soonest_end(situation, course, lanes) > worth):
         return course  # no schedule is so much better: a plan at full load takes half the time by this
     other = simulate(situation, lanes, most=True)
     return other if (course.leftover or other.forecast <= worth) and not other.leftover else course

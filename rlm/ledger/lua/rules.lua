@@ -77,7 +77,7 @@ for endpoint in pairs(rules) do
   for _, other in ipairs(sharers(endpoint)) do changed[other] = true end
 end
 for endpoint in pairs(changed) do refresh(endpoint) end
-call('PUBLISH', P .. 'wake:workers', 'rules')
+if call('HGET', P .. 'run', 'state') == 'running' then wake('rules') end  -- between runs nobody waits for them
 
 --- set_pause(prefix; name, window, pause_us: number, by, record: data)
 -- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers. A resume of what

@@ -204,11 +204,11 @@ if state == 'finishing' then  -- who was to close it may have died
   call('HSET', P .. 'run', 'ended_us', us(now))  -- one at a time, because it reads all calls of the run
   return done('close', run_id)
 end
-if not running then return done('over', 1) end
-if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
+if not running then return done('over', 1) end
+if revision ~= ask.revision then return done('outdated', 1) end
 if math.abs(now - (ask.expects or 0)) > math.max(number(guard_us), 50000) then return done('clock', 1) end
 if now > deadline + 300000 then return done('close', run_id) end
 if cancelled or barred then return done('wait', deadline + 300001 - now) end  -- no call may begin
