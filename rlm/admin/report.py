@@ -13,22 +13,8 @@ from rlm.admin.endpoints import changes_made
 from rlm.admin.errors import BadQuestionError, NoSuchRunError
 from rlm.admin.queue import lengths
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.core import documents
 from rlm.core.clock import isoformat, system_clock, timestamp
-from rlm.core.documents import (
-    CallNow,
-    Host,
-    Installation,
-    LiveTypeCounts,
-    LiveWorkers,
-    Record,
-    Rest,
-    RunDocument,
-    RunListed,
-    RunStatus,
-    Scaling,
-    View,
-    Worker,
-)
 from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
@@ -43,24 +29,21 @@ from rlm.processes.sharing import divide, serving
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 
-def status(store: Store, run_id: str | None) -> View:
-    """Return what is now, or the open or finished run with this id; raise a NoSuchRunError if none has it."""
-    return now(store) if run_id is None else status_of(store, run_id)
+def status_of(store: Store, prefix: str) -> documents.RunStatus | documents.Record:
+    """Return the open or finished run whose id begins so; raise a NoSuchRunError if there is none."""
+    run_id, opened = find_run(store, prefix), now(store)
+    if isinstance(opened, documents.RunStatus) and opened.run_id == run_id:
+        return opened
+    return record(store, run_id or prefix)
 
 
-def status_of(store: Store, run_id: str) -> RunStatus | Record:
-    """Return the open or finished run with this id; raise a NoSuchRunError if none has it."""
-    opened = now(store)
-    return opened if isinstance(opened, RunStatus) and opened.run_id == run_id else record(store, run_id)
-
-
-def now(store: Store) -> RunStatus | Rest:
+def now(store: Store) -> documents.RunStatus | documents.Rest:
     """Return the open run, or the time between two runs."""
     scene = look(store)
     if scene.run:
         return _open_status(store, scene, scene.run)
     there, now, every_seconds = scene.there, scene.now_us / MICROSECONDS, ticks_every_seconds(store, scene.there)
-    return Rest(
+    return documents.Rest(
         last=scene.last.run_id if scene.last else None,
         last_tick=isoformat(there.lease.ticked_at) if there.lease.ticked_at else None,
         conditions=conditions(store, scene),
@@ -75,7 +58,7 @@ def now(store: Store) -> RunStatus | Rest:
     )
 
 
-def record(store: Store, run_id: str | None) -> Record:
+def record(store: Store, run_id: str | None) -> documents.Record:
     """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
         newest = next(iter(store.runs.recent(10)), None)  # the last may be damaged
@@ -116,18 +99,18 @@ def none_finished(store: Store) -> str:
     return "No run has finished yet. Start one with `rlm start --wait`."
 
 
-def installation(store: Store) -> Installation:
+def installation(store: Store) -> documents.Installation:
     """Return what a view looks at."""
     settings = store.settings
     redis = mask_url(settings.redis.url)
-    return Installation(
+    return documents.Installation(
         config=None if settings.source is None else str(settings.source),
         redis=f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
         prefix=settings.redis.prefix,
     )
 
 
-def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
+def _open_status(store: Store, scene: Scene, run: Run) -> documents.RunStatus:
     """Return an open run with the fields of its record, as far as they are known, and its present state.
 
     Peaks and durations are not known: to read them takes longer in a longer run, and a view is redrawn often.
@@ -137,13 +120,15 @@ def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
     ending = Ending(scene.books.tally, store.endpoints(there.limits), (), there.restarts, None, now_us)
     known = make_record(store.settings, run, ending)
     now = run.moment(now_us)
-    common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
+    common = {field: getattr(known, field) for field in documents.RunDocument.__struct_fields__}
     places, each = scene.books.by_type, worker_list(store, there)
     by_type = {
-        name: LiveTypeCounts(**structs.asdict(entry), inflight=at.inflight, backing_off=at.backing_off, spent=at.spent)
+        name: documents.LiveTypeCounts(
+            **structs.asdict(entry), inflight=at.inflight, backing_off=at.backing_off, spent=at.spent
+        )
         for name, entry, at in ((name, entry, places.get(name, Counts())) for name, entry in known.by_type.items())
     }
-    workers = LiveWorkers(
+    workers = documents.LiveWorkers(
         **structs.asdict(known.workers),
         now=len(each),
         ready=sum(it.state == WorkerState.READY and not (it.other_configuration or it.sleeping) for it in each),
@@ -151,7 +136,7 @@ def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
         other_configuration=sum(worker.other_configuration for worker in each),
         each=each,
     )
-    return RunStatus(
+    return documents.RunStatus(
         **common | {"state": run.state, "by_type": by_type},
         endpoints=standings,
         plan=run.plan,
@@ -167,13 +152,13 @@ def _open_status(store: Store, scene: Scene, run: Run) -> RunStatus:
     )
 
 
-def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...]:
+def worker_list(store: Store, there: Present | None = None) -> tuple[documents.Worker, ...]:
     """Return the workers with their host, start and calls."""
     there = there or present(store)
     workers, revision = there.living(Role.WORKER), revision_in_force(store, there)
     lanes = store.processes.lanes([worker.id for worker in workers])
     return tuple(
-        Worker(
+        documents.Worker(
             pid=worker.pid,
             host=worker.host,
             state=worker.state,
@@ -183,7 +168,7 @@ def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...
             started_at=isoformat(worker.started_at),
             other_configuration=worker.revision != revision,
             calls=tuple(
-                CallNow(
+                documents.CallNow(
                     event_id=lane.event_id,
                     endpoint=lane.endpoint,
                     seconds=round(max(0, there.now_us - lane.taken_us) / MICROSECONDS, 3),
@@ -195,18 +180,18 @@ def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...
     )
 
 
-def scaling(store: Store) -> Scaling:
+def scaling(store: Store) -> documents.Scaling:
     """Return how many workers are wanted and exist, for a program that starts hosts accordingly."""
     register = store.processes.register()
     alive = register.living(Role.WORKER)
-    return Scaling(
+    return documents.Scaling(
         wanted=max(register.wanted, store.settings.workers.min),
         alive=len(alive),
         ready=sum(worker.state == WorkerState.READY for worker in alive),
     )
 
 
-def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
+def hosts(store: Store, there: Present | None = None) -> tuple[documents.Host, ...]:
     """Return every host that works, stands by or did not sign off, by name."""
     there = there or present(store)
     schedulers, supervisors, workers = map(there.living, (Role.SCHEDULER, Role.SUPERVISOR, Role.WORKER))
@@ -220,7 +205,7 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
             "leader" if each.id == there.lease.holder else "standby" for each in schedulers if each.host == host
         ]
         entries.append(
-            Host(
+            documents.Host(
                 host=host,
                 state="silent" if host in silent else "ready" if own else "unsupervised",
                 capacity=max((each.offer.capacity for each in own if each.offer), default=None),
@@ -235,15 +220,10 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
 # -- runs: page by page; one over time; the open one cancelled
 
 
-def entry_of(record: Record) -> RunListed:
-    """Return what `rlm list --json` prints of a run."""
-    return msgspec.convert(record, RunListed, from_attributes=True)
-
-
 class RunPage(NamedTuple):
     """Some records, and the id before which the list goes on, None at its end."""
 
-    records: list[Record]
+    records: list[documents.Record]
     next: str | None
 
 
@@ -251,6 +231,11 @@ def runs_page(store: Store, number: int, before: str = "") -> RunPage:
     """Return the newest `number` records before the id `before`; ids sort by time."""
     ids = [run_id for run_id in store.runs.history() if not before or run_id < before]
     return RunPage([*store.runs.records(ids[:number])], ids[number - 1] if len(ids) > number else None)
+
+
+def listed(store: Store, number: int) -> list[documents.RunListed]:
+    """Return what `rlm list --json` prints of the newest `number` runs."""
+    return msgspec.convert(runs_page(store, number).records, list[documents.RunListed], from_attributes=True)
 
 
 class RunCourse(NamedTuple):
@@ -261,10 +246,10 @@ class RunCourse(NamedTuple):
     changes: Sequence[tuple[float, Change]]
 
 
-def course(store: Store, run: Record | RunStatus) -> RunCourse:
+def course(store: Store, run: documents.Record | documents.RunStatus) -> RunCourse:
     """Return a finished or an open run over time."""
     began = timestamp(run.started_at)
-    ended = timestamp(run.as_of if isinstance(run, RunStatus) else run.finished_at) + 0.001  # it is truncated
+    ended = timestamp(run.as_of if isinstance(run, documents.RunStatus) else run.finished_at) + 0.001  # it is truncated
     logged = store.calls.since(began, ended + 1.0)
     calls = sorted(round(call.sent_us / MICROSECONDS - began, 3) for call in logged if call.run_id == run.run_id)
     changes = [(each.at - began, each) for each in reversed(changes_made(store)) if began <= each.at <= ended]
@@ -286,7 +271,7 @@ def cancel(store: Store, run: Run) -> None:
     store.processes.wake("scheduler")
 
 
-def cancelled(store: Store, run: Run) -> Record | RunStatus:
+def cancelled(store: Store, run: Run) -> documents.Record | documents.RunStatus:
     """Return the record of a cancelled run; its status if it is still waiting for calls after a while."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:

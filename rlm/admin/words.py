@@ -9,21 +9,7 @@ from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
 from rlm.admin.text import capital, done_after, span
-from rlm.core.documents import (
-    Condition,
-    EndpointView,
-    LiveTypeCounts,
-    Now,
-    QueueStats,
-    Record,
-    RunCounts,
-    RunDocument,
-    RunPlan,
-    RunStatus,
-    TypeCounts,
-    View,
-    Worker,
-)
+from rlm.core import documents
 from rlm.core.run import State
 from rlm.core.text import counted, safe_line
 
@@ -47,18 +33,18 @@ def clock(moment: str) -> str:
     return moment[11:19]
 
 
-def counts_of(entry: TypeCounts) -> Counted:
+def counts_of(entry: documents.TypeCounts) -> Counted:
     """Return the counts of a type from its entry in a status or record."""
-    under_way = entry.inflight if isinstance(entry, LiveTypeCounts) else 0
+    under_way = entry.inflight if isinstance(entry, documents.LiveTypeCounts) else 0
     return Counted(entry.taken + entry.carried_over, entry.completed, entry.failed, under_way)
 
 
-def latest(now: Now) -> RunStatus | Record | None:
+def latest(now: documents.Now) -> documents.RunStatus | documents.Record | None:
     """Return the open run, or else the last one, if there was one."""
-    return now if isinstance(now, RunStatus) else now.last_record
+    return now if isinstance(now, documents.RunStatus) else now.last_record
 
 
-def counts_in_all(shown: RunDocument) -> Counted:
+def counts_in_all(shown: documents.RunDocument) -> Counted:
     """Return the counts of a run."""
     each = [counts_of(entry) for entry in shown.by_type.values()]
     return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
@@ -88,7 +74,7 @@ class Verdict(NamedTuple):
         return f"{self.words}: {self.more}." if self.more else f"{self.words}."
 
 
-def forecast(run: RunStatus) -> Verdict:
+def forecast(run: documents.RunStatus) -> Verdict:
     """Return the present forecast of an open run, and what binds if not everything fits."""
     expected, phase = run.forecast, _PHASES.get(State(run.state), "")
     if phase or expected is None:
@@ -110,7 +96,7 @@ def forecast(run: RunStatus) -> Verdict:
     return Verdict("warn", f"{when}; {counted(left, 'event')} will be left over", expected.binds)
 
 
-def progress(run: RunStatus) -> str:
+def progress(run: documents.RunStatus) -> str:
     """Return how much of an open run is done, and its rate of calls."""
     counts, rate = counts_in_all(run), calls_a_minute(run)
     to_take = f", {counted(run.to_take, 'item')} still to take" if run.to_take else ""
@@ -118,50 +104,50 @@ def progress(run: RunStatus) -> str:
     return f"{counts.completed:,} of {counted(counts.total, 'event')} done{to_take}{calling}"
 
 
-def calls_in_all(shown: RunDocument) -> list[int]:
+def calls_in_all(shown: documents.RunDocument) -> list[int]:
     """Return how many calls of a run were made, failed and were throttled."""
     each = [(entry.calls, entry.errors, entry.throttled) for entry in shown.by_endpoint.values()]
     return [sum(numbers) for numbers in zip((0, 0, 0), *each, strict=True)]
 
 
-def calls_a_minute(run: RunStatus) -> float:
+def calls_a_minute(run: documents.RunStatus) -> float:
     """Return the calls per minute of an open run since its first call; 0 before it."""
     return calls_in_all(run)[0] * 60 / run.called_seconds if run.called_seconds else 0.0
 
 
-def summary(record: Record) -> str:
+def summary(record: documents.Record) -> str:
     """Return the result of a run in one line."""
     failure = f" ({safe_line(record.failure)})" if record.failure else ""
     return f"{record.state} after {span(record.duration_seconds)}{failure}: {outcome(record.counts)}"
 
 
-def outcome(counts: RunCounts) -> str:
+def outcome(counts: documents.RunCounts) -> str:
     """Return the result of a run's events."""
     return f"{counts.completed:,} completed, {counts.failed:,} failed, {counts.leftover:,} left over"
 
 
-def halted(now: Now) -> str:
+def halted(now: documents.Now) -> str:
     """Return why nothing is delivered now, the worst condition; empty if something is."""
     return next((each.sentence for each in now.conditions if stops(each)), "")
 
 
-def told(condition: Condition) -> str:
+def told(condition: documents.Condition) -> str:
     """Return a condition in one line, with its remedy."""
     return f"{condition.sentence}: {condition.remedy}"
 
 
-def next_slot(entry: EndpointView) -> str:
+def next_slot(entry: documents.EndpointView) -> str:
     """Return when an endpoint has a free slot: `now`, after a duration, or when it is resumed."""
     seconds = entry.next_slot_seconds
     return "now" if seconds == 0 else "when resumed" if seconds is None else span(math.ceil(seconds))
 
 
-def queue_rows(stats: QueueStats) -> list[tuple[str, int, str]]:
+def queue_rows(stats: documents.QueueStats) -> list[tuple[str, int, str]]:
     """Return by type how many events wait, and the age of the oldest."""
     return [(name, each.pending, span(each.oldest_seconds)) for name, each in stats.by_type.items()]
 
 
-def doing(worker: Worker) -> str:
+def doing(worker: documents.Worker) -> str:
     """Return what a worker does: its state, or the endpoints that it calls."""
     if worker.other_configuration:
         return "another configuration"
@@ -171,7 +157,7 @@ def doing(worker: Worker) -> str:
     return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
 
 
-def workers(run: RunStatus) -> str:
+def workers(run: documents.RunStatus) -> str:
     """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
     team = run.workers
     if not team.wanted and not team.now:
@@ -183,7 +169,7 @@ def workers(run: RunStatus) -> str:
     return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
 
 
-def lengths(stats: QueueStats) -> Iterator[tuple[str, int, str]]:
+def lengths(stats: documents.QueueStats) -> Iterator[tuple[str, int, str]]:
     """Yield the lengths of the queues as figures."""
     yield f"items waiting{f', {stats.staged:,} in staging' if stats.staged else ''}", stats.events + stats.staged, ""
     left = "left over or retried", stats.leftover, "warn"  # between runs letters that are retried wait among leftovers
@@ -191,9 +177,9 @@ def lengths(stats: QueueStats) -> Iterator[tuple[str, int, str]]:
     yield "dead letters", stats.failed, "bad"
 
 
-def figures(now: Now) -> Iterator[tuple[str, int, str]]:
+def figures(now: documents.Now) -> Iterator[tuple[str, int, str]]:
     """Yield the figures of an open run, or of the time between two: words, number, and class if it is not 0."""
-    if not isinstance(now, RunStatus):
+    if not isinstance(now, documents.RunStatus):
         yield from lengths(now.waiting)
         yield "workers alive", now.workers, ""
         return
@@ -211,17 +197,17 @@ def figures(now: Now) -> Iterator[tuple[str, int, str]]:
     yield f"workers ready of {now.workers.wanted:,}", now.workers.ready, ""
 
 
-def verdict(now: Now) -> Verdict:
+def verdict(now: documents.Now) -> Verdict:
     """Return the verdict on what is now: its worst condition, else its forecast or its last run."""
     worst = next((each for each in now.conditions if each.severity != "info"), None)
-    expected = forecast(now) if isinstance(now, RunStatus) else None
+    expected = forecast(now) if isinstance(now, documents.RunStatus) else None
     if worst:
         then = expected.words if expected else ""
         return Verdict("bad" if worst.severity == "error" else "warn", worst.sentence, _joined(worst.remedy, then))
-    if isinstance(now, RunStatus) and expected:
+    if isinstance(now, documents.RunStatus) and expected:
         return Verdict(expected.level, capital(expected.words), _joined(expected.more, progress(now)))
     last = latest(now)
-    if not isinstance(last, Record):
+    if not isinstance(last, documents.Record):
         return Verdict("rest", "At rest; no run has finished yet", "`rlm start` starts one.")
     left = f"left {counted(last.counts.leftover, 'event')} over" if last.counts.leftover else "left nothing over"
     return Verdict("warn" if last.counts.leftover else "rest", f"At rest; the last run {left}", _joined(summary(last)))
@@ -232,27 +218,27 @@ def _joined(*clauses: str) -> str:
     return " ".join(f"{capital(safe_line(clause))}." for clause in clauses if clause)
 
 
-def line(shown: View) -> str:
+def line(shown: documents.View) -> str:
     """Return a view in one line, for output without a terminal."""
-    if isinstance(shown, Record):
+    if isinstance(shown, documents.Record):
         return f"run {shown.run_id} {summary(shown)}"
     now = verdict(shown)
-    return f"{f'run {shown.run_id}: ' if isinstance(shown, RunStatus) else ''}{now.words}. {now.more}"
+    return f"{f'run {shown.run_id}: ' if isinstance(shown, documents.RunStatus) else ''}{now.words}. {now.more}"
 
 
-def planned(plan: RunPlan) -> str:
+def planned(plan: documents.RunPlan) -> str:
     """Return how a run is to end by a plan."""
     done = done_after(plan.forecast_seconds)
     return f"{counted(plan.workers, 'worker')}, {done}, {plan.expected_leftover:,} left over"
 
 
-def against_plan(shown: RunStatus | Record) -> dict[str, str]:
+def against_plan(shown: documents.RunStatus | documents.Record) -> dict[str, str]:
     """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
     plan, team = shown.plan, shown.workers
     if plan is None or not plan.threads:
         return {}
     compared = {"planned": planned(plan)}
-    if isinstance(shown, Record):
+    if isinstance(shown, documents.Record):
         actual = plan.actual_seconds
         done = "no call completed" if actual is None else f"done {span(actual)} after the first call"
         replaced = f", {team.restarted} of them replaced" if team.restarted else ""
@@ -260,7 +246,7 @@ def against_plan(shown: RunStatus | Record) -> dict[str, str]:
     return compared
 
 
-def used(record: Record) -> str:
+def used(record: documents.Record) -> str:
     """Return the utilisation of a run and the age of its answers; '' if they are not known."""
     part = record.used
     if not part.calls_per_minute:
@@ -272,14 +258,15 @@ def used(record: Record) -> str:
     )
 
 
-def causes(record: Record) -> list[str]:
+def causes(record: documents.Record) -> list[str]:
     """Return why a run left events over."""
     return [safe_line(cause.sentence) for cause in record.why]
 
 
-def troubles(shown: RunStatus | Record) -> list[str]:
+def troubles(shown: documents.RunStatus | documents.Record) -> list[str]:
     """Return why a run left events over, how many calls failed or were throttled and why, and its dead letters."""
-    wrong, (calls, errors, throttled) = causes(shown) if isinstance(shown, Record) else [], calls_in_all(shown)
+    wrong = causes(shown) if isinstance(shown, documents.Record) else []
+    calls, errors, throttled = calls_in_all(shown)
     if became := " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number):
         why = f": {safe_line(shown.failures)}" if shown.failures else ""
         wrong.append(f"{errors + throttled:,} of {counted(calls, 'call')} {became}{why}")

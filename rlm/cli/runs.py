@@ -114,7 +114,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                     return record
                 if system_clock.monotonic() - shown_at >= (1.0 if view.is_drawn else 10.0):
                     shown_at = system_clock.monotonic()
-                    now = report.status(store, run_id)
+                    now = report.status_of(store, run_id)
                     if isinstance(now, RunStatus):
                         view.show(now)
             except StoreError as error:
@@ -182,7 +182,7 @@ def status(store: Store, run_id: str | None) -> None:
     """
     from rlm.admin import report
 
-    _show_run(report.status(store, report.find_run(store, run_id)))
+    _show_run(report.status_of(store, run_id) if run_id else report.now(store))
 
 
 @store_command("rlm result", "rlm result 20261125T101500123Z-1a2b", params=[_run_argument])
@@ -222,7 +222,7 @@ def list_runs(store: Store, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
 
-    entries = [report.entry_of(record) for record in report.runs_page(store, number).records]
+    entries = report.listed(store, number)
     print_json(entries)
     if not entries:
         show(report.none_finished(store))

@@ -54,7 +54,7 @@ def play(stage: Stage, view: View, events: int) -> DemoVerdict:
 
         def finished() -> Record | None:
             if store.runs.is_open(run_id):
-                view.show(report.status(store, run_id))
+                view.show(report.status_of(store, run_id))
             return store.runs.record(run_id)
 
         patience = stage.settings.run.window_seconds + 10.0  # RLM promises one second after its deadline

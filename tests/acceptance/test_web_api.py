@@ -66,6 +66,18 @@ def test_each_document_is_the_one_of_its_command(inst, program):
     assert program.json("/api/scaling") == {"wanted": 0, "alive": 1, "ready": 1}
 
 
+def test_openapi_describes_each_answer(inst, program):
+    letters(inst, 1)
+    described, last = program.json("/openapi.json"), program.json("/api/status")["last"]
+    for path in ["status", "runs", "runs/{run}", "queue", "plan", "endpoints", "workers", "compliance"]:
+        answer, operation = program.json(f"/api/{path}".format(run=last)), described["paths"][f"/api/{path}"]["get"]
+        schema = operation["responses"]["2XX"]["content"]["application/json"]["schema"]
+        forms = [form.get("items", form)["$ref"] for form in schema["anyOf"]]
+        kinds = [described["components"]["schemas"][form.rpartition("/")[2]] for form in forms]
+        for entry in answer if isinstance(answer, list) else [answer]:
+            assert any({*kind["required"]} <= entry.keys() <= kind["properties"].keys() for kind in kinds), path
+
+
 #: What differs between two looks.
 MOMENT = {"since", "from", "until", "known_from"}
 

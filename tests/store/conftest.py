@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from rlm.ledger import intake
 from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals
 from rlm.settings import load_settings
@@ -115,3 +116,14 @@ def letter(store, token, running):
     letter = deadletters.reject(store)
     deadletters.close(store, token, run)
     return letter
+
+
+@pytest.fixture
+def run(store, token):
+    return steps.open_run(store, token)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Two items a chunk."""
+    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)

@@ -14,17 +14,6 @@ from tests.store.deadletters import close
 pytestmark = pytest.mark.both_servers
 
 
-@pytest.fixture
-def run(store, token):
-    return steps.open_run(store, token)
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Two items a chunk."""
-    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-
-
 def waiting(store):
     """Return the content of the audit list and of staging."""
     lists = (store.keys.events, store.keys.processing)

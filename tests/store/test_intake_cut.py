@@ -7,24 +7,11 @@ import threading
 import pytest
 
 from rlm.core.errors import FencedError, StoreUnreachableError
-from rlm.ledger import intake
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.scripts import Access, Script
 from tests.store import looks, steps
 from tests.store.cutclient import CutClient
-
-
-@pytest.fixture
-def run(store, token):
-    return steps.open_run(store, token)
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Two items a chunk."""
-    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-
 
 #: An item that is too large to be read.
 GIANT = b"G" * 70_000

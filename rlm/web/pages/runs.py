@@ -43,7 +43,7 @@ def _runs(store: Store, question: Query) -> Mapping[str, object]:
 
 
 def _run(store: Store, question: Query) -> Mapping[str, object]:
-    run = report.status_of(store, report.find_run(store, question.about) or question.about)
+    run = report.status_of(store, question.about)
     return {
         "title": f"Run {run.run_id}",
         "run": run,
