@@ -23,7 +23,7 @@ CALL_SITES = 25
 @pytest.fixture
 def scenario(store, token, run, small_chunks):
     """Two items left in staging by a crash, seven waiting: good, bad, with duplicates, of several types, giants."""
-    for name in ("take_chunk",):
+    for name in ("stage_list", "take_chunk"):
         store.client.script_load(Script(name).source)
     store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
     steps.push(
