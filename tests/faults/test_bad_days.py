@@ -56,7 +56,7 @@ def bad_day(make_system):
 
 def forecast(system):
     """Return the present forecast of the open run."""
-    return as_json(report.status(system.store, None)).get("forecast") or {}
+    return as_json(report.now(system.store)).get("forecast") or {}
 
 
 def lacks_workers(system):
@@ -239,7 +239,7 @@ def test_an_expired_token_costs_a_few_events_and_not_the_backlog(bad_day):
         assert (later["state"], later["counts"]["completed"]) == ("completed", 100)
         ended = lambda: sorted(told_of(system, "end_condition")) == ["endpoint_failing", "no_endpoint"]  # noqa: E731
         wait_until(ended, timeout=8, message="it is said that it is over")
-        assert report.status(system.store, None).conditions == ()
+        assert report.now(system.store).conditions == ()
         system.assert_promises(events, [record, later])
 
 

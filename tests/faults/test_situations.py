@@ -157,6 +157,6 @@ def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) 
         message=f"{day.alarms} are told, not {alarms(system)}",
     )
     assert len(alarms(system)) == len(set(alarms(system))), alarms(system)
-    shown = {one.code for one in report.status(system.store, None).conditions if one.severity != "info"}
+    shown = {one.code for one in report.now(system.store).conditions if one.severity != "info"}
     assert shown <= {*may_ring, *day.alarms}, shown
-    assert report.status(system.store, None).last == record["run_id"]
+    assert report.now(system.store).last == record["run_id"]
