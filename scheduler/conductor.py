@@ -27,6 +27,7 @@ from rlm.core.run import Run, State, Waited
 from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import books
+from rlm.ledger.events import LATER
 from rlm.ledger.intake import Drain
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState
@@ -50,7 +51,7 @@ BUSY_SECONDS = 0.02
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
 #: While nothing changes, so many seconds pass between two looks that read and plan everything.
-STILL_SECONDS = 4.0
+STILL_SECONDS = 8.0
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
 PATIENCE_SECONDS = 4.0
 #: Pause after Redis failed, seconds.
@@ -164,7 +165,7 @@ class Conductor:
         """Read the run; return whether it is still open."""
         keys = self._store.keys
         beside = ("HGETALL", keys.requests), ("LLEN", keys.failed), ("LRANGE", keys.changes, 0, 0)
-        self._there = present(self._store, *beside)
+        self._there = present(self._store, *beside, ("HGETALL", keys.tally), ("ZRANGE", keys.due, 0, -1))
         if self._store.clock.doubts[1]:  # the clock of Redis stepped: as it is renewed, the lease moves the deadline
             self._office.keep()
             return self._read()
@@ -194,7 +195,7 @@ class Conductor:
             return 0.0 if self._left_seconds > 0 else self._wind_up(is_away=is_away)
         is_away = bool(office.check_fit()) or is_away
         goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
-        requests, letters, _ = self._there.replies
+        requests, letters, *_ = self._there.replies
         while store.letters.archive_some(letters) and system_clock.monotonic() < began + LOOK_SECONDS:
             letters = None  # there are still more than are kept, of those that workers write
         office.answer_requests(self._run.id, requests)
@@ -225,11 +226,11 @@ class Conductor:
 
     def _is_still(self) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
-        counts, now = self._store.ledger.count([*self._store.settings.types]), system_clock.monotonic()
         workers = [(each.id, each.state, each.sleeping) for each in self._there.living(Role.WORKER)]
-        scene = counts, workers, self._there.replies[-1], now // STILL_SECONDS, self._is_short(now)
+        now, (*_, changes, tally, due) = system_clock.monotonic(), self._there.replies
+        scene = changes, tally, due, workers, now // STILL_SECONDS, self._is_short(now)
         is_same, self._scene = scene == self._scene, scene
-        return is_same and self._drain.over and not any(count.inflight for count in counts.values())
+        return is_same and self._drain.over and all(member.startswith(LATER.encode()) for member in due)
 
     def _see(self, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""

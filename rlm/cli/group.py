@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pkgutil import resolve_name
 from typing import Any
 
@@ -66,28 +67,31 @@ def _masked(words: str) -> str:
     return mask(words)
 
 
-#: Where the commands are in `rlm.cli`, by section of the overview.
-OVERVIEW = {
-    "Try it": {"demo": "sandbox:demo", "mock-api": "sandbox:mock_api"},
-    "Set it up": {"init": "check:init", "config": "check:config"},
-    "Run it": {name: f"processes:{name}" for name in ("up", "scheduler", "supervisor", "worker", "web")},
-    "Watch it": {
-        "status": "runs:status",
-        "list": "runs:list_runs",
-        "result": "runs:result",
-        "plan": "runs:plan",
-        "explain": "events:explain",
-    },
-    "Steer it": {
-        "start": "runs:start",
-        "cancel": "runs:cancel",
-        "queue": "events:queue",
-        "failed": "events:failed",
-        "endpoint": "endpoint:endpoint",
-    },
-    "Check it": {"doctor": "check:doctor", "test": "sandbox:test", "compliance": "endpoint:compliance"},
+#: The section of each command in the overview, its place in `rlm.cli`, and what it does: the overview imports none.
+COMMANDS = {
+    "demo": ("Try it", "sandbox:demo", "Show the whole system at work: one window, live, nothing needed."),
+    "mock-api": ("Try it", "sandbox:mock_api", "Serve an API that enforces the limits strictly."),
+    "init": ("Set it up", "check:init", "Write a commented configuration to begin with."),
+    "config": ("Set it up", "check:config", "See the configuration and where each value comes from; check it."),
+    "up": ("Run it", "processes:up", "Run all processes of the Procfile in this terminal."),
+    "scheduler": ("Run it", "processes:scheduler", "Start runs on the wall clock and conduct them."),
+    "supervisor": ("Run it", "processes:supervisor", "Keep the wanted workers alive on this host; see the hosts."),
+    "worker": ("Run it", "processes:worker", "Start a worker by hand; list the workers."),
+    "web": ("Run it", "processes:web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
+    "status": ("Watch it", "runs:status", "Show the current run, or another."),
+    "list": ("Watch it", "runs:list_runs", "List the last runs, newest first."),
+    "result": ("Watch it", "runs:result", "Show the record of the last run, or of another."),
+    "plan": ("Watch it", "runs:plan", "Forecast a run without starting it."),
+    "explain": ("Watch it", "events:explain", "Show where one event is, what it waits for, and each attempt."),
+    "start": ("Steer it", "runs:start", "Start a run now."),
+    "cancel": ("Steer it", "runs:cancel", "End a run now; nothing is lost."),
+    "queue": ("Steer it", "events:queue", "See what waits; push, clear, drop."),
+    "failed": ("Steer it", "events:failed", "See dead letters; retry or drop them."),
+    "endpoint": ("Steer it", "endpoint:endpoint", "See the endpoints; pause, resume, change or share a limit."),
+    "doctor": ("Check it", "check:doctor", "Check the installation; print what is wrong and what to do."),
+    "test": ("Check it", "sandbox:test", "Test the installation: marked events, real processes, a mock API."),
+    "compliance": ("Check it", "endpoint:compliance", "Show whether any limit was exceeded, from the log of calls."),
 }
-COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in commands.items()}
 
 
 class LazyGroup(click.Group):
@@ -95,14 +99,13 @@ class LazyGroup(click.Group):
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        return resolve_name(f"rlm.cli.{COMMANDS[cmd_name]}") if cmd_name in COMMANDS else None
+        return resolve_name(f"rlm.cli.{COMMANDS[cmd_name][1]}") if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by section, each with the first sentence of its help."""
-        for title, commands in OVERVIEW.items():
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section."""
+        for title, commands in groupby(COMMANDS.items(), lambda command: command[1][0]):
             with formatter.section(title):
-                made = ((f"{name:<10}", self.get_command(ctx, name)) for name in commands)
-                formatter.write_dl([(name, command.get_short_help_str(120)) for name, command in made if command])
+                formatter.write_dl([(f"{name:<10}", what) for name, (_, _, what) in commands])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line up to the command; `--help` and `--version` are answered here."""

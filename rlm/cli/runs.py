@@ -9,7 +9,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,12 +165,10 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
             check_uninterrupted(stop)
             run = new_run(Trigger.MANUAL, store.now(), settings.run.window_seconds, settings.revision)
             run_id = store.runs.open(office.token, run, store.ledger.types())
-            try:
+            with suppress(FencedError):  # another process goes on with the run, or closes it, which is overdue
                 if (run := store.runs.current()) and run.id == run_id:
                     Conductor(office, run).conduct()
                     Housekeeper(office).step()
-            except FencedError:  # another process goes on with the run, or closes it, which is overdue
-                pass
         return store.runs.record(run_id) or wait_for(store, run_id, stop)
 
 

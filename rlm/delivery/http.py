@@ -196,10 +196,8 @@ class Connection:
             return False
         try:
             self._sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            pass
+        except OSError as error:
+            return isinstance(error, BlockingIOError | ssl.SSLWantReadError)
         return False
 
     def send(self, data: bytes, deadline: float) -> None:

@@ -223,9 +223,12 @@ if due_at <= now then
 end
 
 local function head(key)  -- of what may be used now, that of the lowest rank; else what may be used next
+  local at, member = first(key)
+  local opened = at > now and {} or call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)
   -- All that is open scores 0, so that the lowest rank is first.
-  for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
-  return first(key)
+  for _, each in ipairs(opened) do call('ZADD', key, 0, each) end
+  if #opened > 0 then return first(key) end
+  return at, member
 end
 local function preferred()  -- the open type that goes before the first, if one does
   for _, share in ipairs(shares and cjson.decode(shares) or {}) do  -- the first that has had less than its share of the run's calls
