@@ -27,7 +27,7 @@ from rlm.core.run import Run, State, Waited
 from rlm.core.text import counted
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import books
-from rlm.ledger.events import LATER
+from rlm.ledger.events import read_due
 from rlm.ledger.intake import Drain
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState
@@ -51,7 +51,7 @@ BUSY_SECONDS = 0.02
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
 #: While nothing changes, so many seconds pass between two looks that read and plan everything.
-STILL_SECONDS = 8.0
+STILL_SECONDS = 4.0
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
 PATIENCE_SECONDS = 4.0
 #: Pause after Redis failed, seconds.
@@ -165,7 +165,7 @@ class Conductor:
         """Read the run; return whether it is still open."""
         keys = self._store.keys
         beside = ("HGETALL", keys.requests), ("LLEN", keys.failed), ("LRANGE", keys.changes, 0, 0)
-        self._there = present(self._store, *beside, ("HGETALL", keys.tally), ("ZRANGE", keys.due, 0, -1))
+        self._there = present(self._store, *beside, ("HGETALL", keys.tally), ("ZRANGE", keys.due, 0, -1, "WITHSCORES"))
         if self._store.clock.doubts[1]:  # the clock of Redis stepped: as it is renewed, the lease moves the deadline
             self._office.keep()
             return self._read()
@@ -183,10 +183,10 @@ class Conductor:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
         office, store, began = self._office, self._store, system_clock.monotonic()
         office.keep()
+        if office.cancels and office.stop.graceful and not self._run.cancelled:
+            store.runs.cancel(self._run.id)
         if not self._read() or self._run.state is State.FINISHING:
             return None
-        if office.cancels and office.stop.graceful and store.runs.cancel(self._run.id):
-            self._run = replace(self._run, cancelled=True)
         left = self._left_seconds
         if self._run.cancelled or self._run.failure or left <= 0:
             return self._wind_up(is_away=is_away)
@@ -221,16 +221,18 @@ class Conductor:
             system_clock.sleep(max(0.0, left + OVERTIME_SECONDS))
             return None
         self._office.answer_requests(run.id, self._there.replies[0])
-        counts = self._store.ledger.count([*self._store.settings.types])
-        return BUSY_SECONDS if any(count.inflight for count in counts.values()) else None
+        return BUSY_SECONDS if self._is_calling() else None
+
+    def _is_calling(self) -> bool:
+        """Return whether a call was under way after the run was last read: if that was cancelled, none begins since."""
+        return any(not is_later for _, is_later, _ in read_due(self._there.replies[-1]))
 
     def _is_still(self) -> bool:
         """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
         workers = [(each.id, each.state, each.sleeping) for each in self._there.living(Role.WORKER)]
-        now, (*_, changes, tally, due) = system_clock.monotonic(), self._there.replies
-        scene = changes, tally, due, workers, now // STILL_SECONDS, self._is_short(now)
+        scene = self._there.replies[2:], workers, system_clock.monotonic() // STILL_SECONDS, self._is_short()
         is_same, self._scene = scene == self._scene, scene
-        return is_same and self._drain.over and all(member.startswith(LATER.encode()) for member in due)
+        return is_same and self._drain.over and not self._is_calling()
 
     def _see(self, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""
@@ -273,7 +275,7 @@ class Conductor:
         now, shortage = system_clock.monotonic(), ""
         if wanted:
             self._office.short_since = min(now, self._office.short_since) if len(ready) < wanted else math.inf
-        if wanted and self._is_short(now):
+        if wanted and self._is_short():
             present = f"{counted(len(ready), 'worker')} ready" if ready else "no worker is ready"
             shortage = f"{present} of {wanted} wanted"
         return Look(
@@ -291,9 +293,9 @@ class Conductor:
             room=room_of(store.settings, self._there),
         )
 
-    def _is_short(self, now: float) -> bool:
+    def _is_short(self) -> bool:
         """Return whether workers are missing that are no longer counted on."""
-        return now - self._office.short_since >= PATIENCE_SECONDS
+        return system_clock.monotonic() - self._office.short_since >= PATIENCE_SECONDS
 
     def plan_rest(self, look: Look, wanted: int) -> Plan:
         """Plan what waits and is still to be taken, from the windows and the calls under way.

@@ -1,7 +1,4 @@
-"""A run that an operator orders from the scheduler.
-
-It has few imports, because a run of `rlm start --wait` waits for them.
-"""
+"""A run that an operator orders from the scheduler. A run of `rlm start --wait` waits for the imports: they are few."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     Raises:
         RunError: a run is open; the message names it.
     """
-    from rlm.ledger.processes import Role  # noqa: PLC0415  # `rlm --help` does without Redis's client
+    from rlm.ledger.processes import Role  # noqa: PLC0415  # `rlm start --help` does without Redis's client
 
     if not patient and store.leases.read().holder is None and not store.processes.register().living(Role.SCHEDULER):
         return None

@@ -222,10 +222,9 @@ if due_at <= now then
   due_at = first(P .. 'due')
 end
 
-local function head(key)  -- of what may be used now, that of the lowest rank; else what may be used next
+local function head(key)  -- of what may be used now, which scores 0, that of the lowest rank; else what may be used next
   local at, member = first(key)
   local opened = at > now and {} or call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)
-  -- All that is open scores 0, so that the lowest rank is first.
   for _, each in ipairs(opened) do call('ZADD', key, 0, each) end
   if #opened > 0 then return first(key) end
   return at, member
